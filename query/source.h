@@ -1,0 +1,51 @@
+/* query/source.h: where a query gets its series from. query/source_engine.c puts a tenant of the engine behind
+ * it, tests an in-memory table. */
+#ifndef QUIPU_QUERY_SOURCE_H
+#define QUIPU_QUERY_SOURCE_H
+
+#include "base/arena.h"
+#include "storage/matcher.h"
+#include "storage/samples.h"
+
+struct query_source;
+struct source_select; /* a snapshot of the matching series */
+
+/* One entry of /api/v1/metadata */
+struct source_metadata {
+    struct str family, type, unit, help;
+};
+
+struct query_source_ops {
+    /* Series that match all matchers and may have samples in [mint_ms, maxt_ms], sorted by labels_cmp,
+     * each once. Labels live as long as the select. */
+    enum err_code (*select)(struct query_source *src, const struct matcher *matchers,
+                            size_t n_matchers, int64_t mint_ms, int64_t maxt_ms,
+                            struct source_select **out, struct err *err);
+    size_t (*count)(const struct source_select *sel);
+    struct labels (*labels)(const struct source_select *sel, size_t i);
+    /* Appends the samples of series i with mint_ms <= t <= maxt_ms to `out`, in time order, staleness
+     * markers included. Different series may be read by different threads at the same time. */
+    enum err_code (*read)(struct source_select *sel, size_t i, int64_t mint_ms, int64_t maxt_ms,
+                          struct samples *out, struct err *err);
+    void (*release)(struct source_select *sel);
+
+    /* Sorted, unique, copied to the arena. n_matchers 0: all. limit 0: none; `*truncated` says if it cut. */
+    enum err_code (*label_names)(struct query_source *src, const struct matcher *matchers,
+                                 size_t n_matchers, int64_t mint_ms, int64_t maxt_ms, size_t limit,
+                                 struct arena *arena, struct str **out, size_t *n, bool *truncated,
+                                 struct err *err);
+    enum err_code (*label_values)(struct query_source *src, struct str name,
+                                  const struct matcher *matchers, size_t n_matchers,
+                                  int64_t mint_ms, int64_t maxt_ms, size_t limit,
+                                  struct arena *arena, struct str **out, size_t *n, bool *truncated,
+                                  struct err *err);
+    /* family {"", 0}: all. Sorted by family. */
+    enum err_code (*metadata)(struct query_source *src, struct str family, struct arena *arena,
+                              struct source_metadata **out, size_t *n, struct err *err);
+};
+
+struct query_source {
+    const struct query_source_ops *ops;
+};
+
+#endif
