@@ -1,0 +1,50 @@
+/* wal/record.h: the payloads of WAL records, by columns. Every payload begins with the tenant's incarnation, so
+ * that a deleted tenant's data never returns to its successor. Encoders append to a buf, decoders are bounded and
+ * leave their arrays in an arena. Layouts: wal/format.h. */
+#ifndef QUIPU_WAL_RECORD_H
+#define QUIPU_WAL_RECORD_H
+
+#include "base/arena.h"
+#include "base/bytes.h"
+
+/* WAL_SERIES: labels of series before the first sample that names them. `labels` is an opaque encoded label set
+ * (storage/labels.h). */
+struct wal_series {
+    uint64_t incarnation;
+    size_t n;
+    uint64_t *id;
+    struct bytes *labels;
+};
+void wal_encode_series(struct buf *out, const struct wal_series *series);
+MUST_USE enum err_code wal_decode_series(struct bytes payload, struct arena *arena,
+                                         struct wal_series *out, struct err *err);
+
+/* WAL_SAMPLES: ids, times and values in columns. */
+struct wal_samples {
+    uint64_t incarnation;
+    size_t n;
+    uint64_t *id;
+    int64_t *t_ms;
+    double *v;
+};
+void wal_encode_samples(struct buf *out, const struct wal_samples *samples);
+MUST_USE enum err_code wal_decode_samples(struct bytes payload, struct arena *arena,
+                                          struct wal_samples *out, struct err *err);
+
+/* WAL_HISTOGRAMS: `histogram` is an opaque encoded histogram (storage/histogram.h). */
+struct wal_histograms {
+    uint64_t incarnation;
+    size_t n;
+    uint64_t *id;
+    int64_t *t_ms;
+    struct bytes *histogram;
+};
+void wal_encode_histograms(struct buf *out, const struct wal_histograms *histograms);
+MUST_USE enum err_code wal_decode_histograms(struct bytes payload, struct arena *arena,
+                                             struct wal_histograms *out, struct err *err);
+
+/* The incarnation alone, to skip a record early. */
+MUST_USE enum err_code wal_record_incarnation(struct bytes payload, uint64_t *incarnation,
+                                              struct err *err);
+
+#endif
