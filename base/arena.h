@@ -13,6 +13,7 @@ struct arena {
     size_t used_bytes;        /* of all blocks, as taken from mem_alloc */
     size_t budget_bytes;      /* 0 = none */
     enum mem_owner owner;
+    bool over_budget; /* the last failure was the budget's, not the machine's */
 };
 
 struct arena_mark {

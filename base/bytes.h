@@ -138,5 +138,7 @@ MUST_USE enum err_code buf_finish(const struct buf *b, struct err *err);
 
 /* Well-formed UTF-8 (no surrogates, no overlong forms, at most U+10FFFF; NUL allowed). */
 bool utf8_valid(struct str s);
+/* Length of the well-formed character that starts at p (1..4), 0 if there is none within n bytes. */
+size_t utf8_sequence(const char *p, size_t n);
 
 #endif

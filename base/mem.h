@@ -29,6 +29,12 @@ MUST_USE void *mem_realloc(enum mem_owner owner, void *p, size_t size);
 void mem_free(void *p); /* NULL: no-op */
 MUST_USE char *mem_strdup(enum mem_owner owner, const char *z);
 
+/* Whole pages from the operating system: `size` a multiple of MEM_PAGE_BYTES, aligned to it, zeroed. Freed
+ * they leave the process at once, which malloc's heap does not promise. NULL when memory is out. */
+#define MEM_PAGE_BYTES 65536
+MUST_USE void *mem_map(enum mem_owner owner, size_t size);
+void mem_unmap(enum mem_owner owner, void *p, size_t size); /* as given to mem_map; NULL: no-op */
+
 /* *out = a * b. False when that overflows. */
 MUST_USE bool mem_mul(size_t a, size_t b, size_t *out);
 /* Grows an array to hold at least n_needed items, by half at a time. *items may be NULL with *cap 0.

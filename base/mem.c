@@ -1,0 +1,227 @@
+/* base/mem.c: malloc with a header of 16 bytes {size, owner, magic} in front of each allocation.
+ * The counters are file-scope state on purpose: they mirror the process's one heap. */
+#include "base/mem.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#if defined(__SANITIZE_ADDRESS__)
+#define MEM_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define MEM_ASAN 1
+#endif
+#endif
+#ifndef MEM_ASAN
+#define MEM_ASAN 0
+#endif
+
+struct mem_header {
+    uint64_t size;
+    uint32_t owner;
+    uint32_t magic;
+};
+static_assert(sizeof(struct mem_header) == 16, "keeps what follows 16-aligned");
+
+#define MEM_MAGIC_LIVE 0x51aa17e5u
+#define MEM_MAGIC_DEAD 0xdeadbeefu
+
+/* A line of its own per owner, since threads of different layers count at the same time. */
+struct mem_counter {
+    _Alignas(64) _Atomic size_t bytes; /* relaxed: a figure, it orders nothing */
+};
+static struct mem_counter counters[MEM_OWNERS_N];
+
+static bool (*fail_hook)(void *ctx, size_t size);
+static void *fail_hook_ctx;
+
+static bool may_alloc(size_t size)
+{
+    return !UNLIKELY(fail_hook != NULL) || !fail_hook(fail_hook_ctx, size);
+}
+
+static void count_add(enum mem_owner owner, size_t n)
+{
+    atomic_fetch_add_explicit(&counters[owner].bytes, n, memory_order_relaxed);
+}
+
+static void count_sub(enum mem_owner owner, size_t n)
+{
+    atomic_fetch_sub_explicit(&counters[owner].bytes, n, memory_order_relaxed);
+}
+
+static struct mem_header *header_of(void *p)
+{
+    struct mem_header *h = (struct mem_header *)p - 1;
+    ASSERT(h->magic == MEM_MAGIC_LIVE);
+    ASSERT(h->owner < MEM_OWNERS_N);
+    return h;
+}
+
+static void *publish(struct mem_header *h, enum mem_owner owner, size_t size)
+{
+    h->size = size;
+    h->owner = owner;
+    h->magic = MEM_MAGIC_LIVE;
+    count_add(owner, size);
+    return h + 1;
+}
+
+void *mem_alloc(enum mem_owner owner, size_t size)
+{
+    ASSERT(owner < MEM_OWNERS_N);
+    if (size > SIZE_MAX / 2 || !may_alloc(size)) return NULL;
+    struct mem_header *h = malloc(sizeof(*h) + size);
+    return h ? publish(h, owner, size) : NULL;
+}
+
+void *mem_calloc(enum mem_owner owner, size_t n, size_t size)
+{
+    ASSERT(owner < MEM_OWNERS_N);
+    size_t total;
+    if (!mem_mul(n, size, &total) || total > SIZE_MAX / 2 || !may_alloc(total)) return NULL;
+    struct mem_header *h = calloc(1, sizeof(*h) + total);
+    return h ? publish(h, owner, total) : NULL;
+}
+
+void *mem_realloc(enum mem_owner owner, void *p, size_t size)
+{
+    if (!p) return mem_alloc(owner, size);
+    struct mem_header *h = header_of(p);
+    if (size > SIZE_MAX / 2 || !may_alloc(size)) return NULL;
+    enum mem_owner old_owner = h->owner;
+    size_t old_size = h->size;
+    struct mem_header *moved = realloc(h, sizeof(*h) + size);
+    if (!moved) return NULL;
+    count_sub(old_owner, old_size);
+    return publish(moved, old_owner, size);
+}
+
+void mem_free(void *p)
+{
+    if (!p) return;
+    struct mem_header *h = header_of(p);
+    count_sub(h->owner, h->size);
+    h->magic = MEM_MAGIC_DEAD; /* a second free meets the ASSERT, if the memory is still ours */
+    free(h);
+}
+
+char *mem_strdup(enum mem_owner owner, const char *z)
+{
+    size_t n = strlen(z) + 1;
+    char *copy = mem_alloc(owner, n);
+    if (copy) memcpy(copy, z, n);
+    return copy;
+}
+
+#if MEM_ASAN
+/* From the heap, so that ASan guards the edges and LeakSanitizer follows pointers stored inside. */
+static void *map_pages(size_t size)
+{
+    void *p = aligned_alloc(MEM_PAGE_BYTES, size);
+    if (p) memset(p, 0, size);
+    return p;
+}
+static void unmap_pages(void *p, size_t size)
+{
+    (void)size;
+    free(p);
+}
+#else
+static void *map_pages(size_t size)
+{
+    const int prot = PROT_READ | PROT_WRITE, flags = MAP_PRIVATE | MAP_ANONYMOUS;
+    void *p = mmap(NULL, size, prot, flags, -1, 0);
+    if (p == MAP_FAILED) return NULL;
+    /* The kernel puts a mapping right below the one before, so all but the first are aligned. */
+    if (((uintptr_t)p & (MEM_PAGE_BYTES - 1)) == 0) return p;
+    munmap(p, size);
+    size_t wide = size + MEM_PAGE_BYTES;
+    uint8_t *start = mmap(NULL, wide, prot, flags, -1, 0);
+    if (start == MAP_FAILED) return NULL;
+    size_t head = (0 - (uintptr_t)start) & (MEM_PAGE_BYTES - 1);
+    if (head) munmap(start, head);
+    if (wide - head - size) munmap(start + head + size, wide - head - size);
+    return start + head;
+}
+static void unmap_pages(void *p, size_t size)
+{
+    int rc = munmap(p, size);
+    ASSERT(rc == 0);
+}
+#endif
+
+void *mem_map(enum mem_owner owner, size_t size)
+{
+    ASSERT(owner < MEM_OWNERS_N);
+    ASSERT(size > 0);
+    ASSERT(size % MEM_PAGE_BYTES == 0);
+    if (size > SIZE_MAX / 2 || !may_alloc(size)) return NULL;
+    void *p = map_pages(size);
+    if (p) count_add(owner, size);
+    return p;
+}
+
+void mem_unmap(enum mem_owner owner, void *p, size_t size)
+{
+    if (!p) return;
+    unmap_pages(p, size);
+    count_sub(owner, size);
+}
+
+bool mem_mul(size_t a, size_t b, size_t *out)
+{
+    return !__builtin_mul_overflow(a, b, out);
+}
+
+enum err_code mem_grow(enum mem_owner owner, void **items, size_t *cap, size_t n_needed,
+                       size_t item_size, struct err *err)
+{
+    if (n_needed <= *cap) return ERR_OK;
+    size_t wanted = *cap + *cap / 2;
+    if (wanted < n_needed) wanted = n_needed;
+    if (wanted < 8) wanted = 8;
+    size_t bytes;
+    void *grown = mem_mul(wanted, item_size, &bytes) ? mem_realloc(owner, *items, bytes) : NULL;
+    if (!grown && wanted > n_needed) { /* the half more was a wish */
+        wanted = n_needed;
+        grown = mem_mul(wanted, item_size, &bytes) ? mem_realloc(owner, *items, bytes) : NULL;
+    }
+    if (!grown)
+        return err_set(err, ERR_NO_MEMORY, "no memory for %zu items of %zu bytes (%s)", n_needed,
+                       item_size, mem_owner_name(owner));
+    *items = grown;
+    *cap = wanted;
+    return ERR_OK;
+}
+
+size_t mem_bytes(enum mem_owner owner)
+{
+    ASSERT(owner < MEM_OWNERS_N);
+    return atomic_load_explicit(&counters[owner].bytes, memory_order_relaxed);
+}
+
+size_t mem_bytes_total(void)
+{
+    size_t total = 0;
+    for (unsigned i = 0; i < MEM_OWNERS_N; i++) total += mem_bytes((enum mem_owner)i);
+    return total;
+}
+
+const char *mem_owner_name(enum mem_owner owner)
+{
+    static const char *const names[MEM_OWNERS_N] = {
+        [MEM_BASE] = "base",       [MEM_HTTP] = "http",       [MEM_WAL] = "wal",
+        [MEM_STORAGE] = "storage", [MEM_CATALOG] = "catalog", [MEM_REGISTRY] = "registry",
+        [MEM_HEAD] = "head",       [MEM_INGEST] = "ingest",   [MEM_QUERY] = "query",
+        [MEM_TOOLS] = "tools",
+    };
+    return (unsigned)owner < MEM_OWNERS_N ? names[owner] : "unknown";
+}
+
+void mem_set_fail_hook(bool (*hook)(void *ctx, size_t size), void *ctx)
+{
+    fail_hook = hook;
+    fail_hook_ctx = ctx;
+}
