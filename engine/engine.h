@@ -1,0 +1,160 @@
+/* engine/engine.h: tenants, their series and samples; owns the WAL and the storage below. What ingest and query
+ * know of the engine is this file.
+ *
+ * Durability: a write's completion runs after the fsync that covers it, and its samples can be read by then.
+ * Order: of two samples of one series with the same time, the one written later wins, across head and blocks (but
+ * a staleness marker never replaces a value); the same bits again are a no-op.
+ * Threads: any, unless a function says otherwise. */
+#ifndef QUIPU_ENGINE_ENGINE_H
+#define QUIPU_ENGINE_ENGINE_H
+
+#include "base/env.h"
+#include "storage/catalog.h"
+#include "storage/matcher.h"
+#include "storage/samples.h"
+#include "wal/wal.h"
+
+struct engine; /* from engine_open() */
+struct tenant; /* valid while the engine is open */
+struct series; /* one live series of a tenant; valid between tenant_write_begin() and _end() */
+
+struct engine_config {
+    const char *data_dir;
+    int64_t retention_ms;    /* 0: for ever. Whole blocks go when all of them is older */
+    int64_t future_max_ms;   /* 10 min: samples further ahead are refused */
+    int64_t flush_window_ms; /* 30 min: a head is flushed when its oldest arrival is older */
+    size_t
+        head_bytes_max; /* all tenants: past it the largest head is flushed; past twice it ERR_LIMIT */
+    size_t page_cache_bytes; /* 64 MiB */
+    size_t tenants_max;      /* 10,000 */
+    uint64_t series_max;     /* all tenants; 0: none but memory */
+    enum wal_sync wal_sync;
+    uint64_t wal_segment_bytes; /* 64 MiB */
+    uint64_t
+        wal_held_bytes_max; /* 256 MiB: a tenant that holds back more of the WAL is flushed early */
+};
+struct engine_config engine_config_default(const char *data_dir);
+
+/* Locks the directory (ERR_BUSY: another process has it), opens the catalog and the blocks, replays the WAL. */
+MUST_USE enum err_code engine_open(const struct env *env, const struct engine_config *config,
+                                   struct engine **out, struct err *err);
+/* Changes what may change while running: retention_ms, future_max_ms, flush_window_ms, head_bytes_max, series_max. */
+void engine_reconfigure(struct engine *engine, const struct engine_config *config);
+/* flush: heads go to blocks first, so that the next start is quick. Otherwise just stops (all that was
+ * acknowledged is in the WAL anyway). Frees all; no call may be running. */
+MUST_USE enum err_code engine_close(struct engine *engine, bool flush, struct err *err);
+/* One round of background work: due flushes, WAL cut, retention. The engine's own thread calls it every second;
+ * without env->threads the owner does. */
+MUST_USE enum err_code engine_step(struct engine *engine, struct err *err);
+/* Flushes the head of one tenant (NULL: of all) now; returns when the blocks are in the catalog. */
+MUST_USE enum err_code engine_flush(struct engine *engine, struct tenant *tenant, struct err *err);
+/* The last failure that stops writes (disk full, fsync), for /-/ready; false when all is well. */
+bool engine_failed(struct engine *engine, struct err *why);
+
+/* ---- tenants ---- */
+
+#define TENANT_NAME_BYTES_MAX 150
+#define TENANT_DEFAULT "default"
+/* Mimir's rules: 1..150 bytes of 0-9 a-z A-Z ! - _ . * ' ( ), not "." or "..", not reserved. ERR_INVALID with
+ * Mimir's texts. */
+MUST_USE enum err_code tenant_name_check(struct str name, struct err *err);
+/* The tenant of that name. create: makes it, durably, when there is none (ERR_LIMIT over tenants_max); else
+ * ERR_NOT_FOUND. */
+MUST_USE enum err_code engine_tenant(struct engine *engine, struct str name, bool create,
+                                     struct tenant **out, struct err *err);
+struct str tenant_name(const struct tenant *tenant);
+
+struct tenant_stats {
+    uint64_t series_active; /* in the head */
+    uint64_t head_samples, head_bytes, head_chunks;
+    int64_t head_min_ms, head_max_ms; /* INT64_MAX, INT64_MIN when empty */
+    uint64_t blocks, block_bytes, block_samples;
+    uint64_t label_pairs; /* distinct, in the head */
+};
+void tenant_stats(struct tenant *tenant, struct tenant_stats *out);
+/* fn for every tenant, in no order. */
+void engine_tenants(struct engine *engine, void (*fn)(void *ctx, struct tenant *tenant), void *ctx);
+
+/* ---- writing: one request ----
+ * begin; find or add the series; write; end. Between begin and end the caller holds the tenant's gate shared: no
+ * blocking but what these calls do themselves. */
+void tenant_write_begin(struct tenant *tenant);
+void tenant_write_end(struct tenant *tenant);
+
+/* Known series by the label bytes exactly as a sender encodes them (any encoding: the bytes are an alias, compared
+ * in full). `hash` = hash_xxh3(sent). `hint` (may be NULL) is the series found before in this request: the successor
+ * it had the last time is tried first. NULL: not known under these bytes. */
+struct series *tenant_find_series(struct tenant *tenant, uint64_t hash, struct bytes sent,
+                                  struct series *hint);
+/* Get or create by labels (valid: sorted, unique, no empty values), and remember `sent` as an alias when it is
+ * not empty. ERR_LIMIT over series_max or memory. */
+MUST_USE enum err_code tenant_add_series(struct tenant *tenant, struct labels labels, uint64_t hash,
+                                         struct bytes sent, struct series *hint,
+                                         struct series **out, struct err *err);
+
+struct write_batch {
+    size_t n; /* float samples, in columns */
+    struct series **series;
+    int64_t *t_ms;
+    double *v;
+    size_t n_histograms;
+    struct series **h_series;
+    int64_t *h_t_ms;
+    struct histogram **h; /* validated */
+};
+struct write_result {
+    size_t n_too_old;         /* before 1970 or beyond retention: not stored */
+    size_t n_too_new;         /* over future_max_ms ahead: not stored */
+    struct series *first_bad; /* of those; NULL: none. Valid until tenant_write_end */
+    int64_t first_bad_t_ms;
+    bool first_bad_too_new;
+};
+typedef void write_done_fn(void *arg, enum err_code rc);
+/* Logs the batch and puts it into the head. Bad times are left out (see result) and hurt nobody else; the arrays may
+ * be compacted in place. done(arg, rc) runs exactly once unless an error is returned: after the fsync, on the
+ * committer thread, or before the call returns when nothing was left to store.
+ * Errors: ERR_LIMIT (queue, memory: try later), ERR_IO, ERR_NO_SPACE, ERR_SHUTDOWN. */
+MUST_USE enum err_code tenant_write(struct tenant *tenant, struct write_batch *batch,
+                                    write_done_fn *done, void *arg, struct write_result *result,
+                                    struct err *err);
+/* Labels of a series, for messages. Copied to the arena. */
+MUST_USE enum err_code series_labels(struct tenant *tenant, struct series *series,
+                                     struct arena *arena, struct labels *out, struct err *err);
+/* Metadata of metric families; what is new or changed is stored durably before the call returns. */
+MUST_USE enum err_code tenant_put_metadata(struct tenant *tenant,
+                                           const struct catalog_metadata *items, size_t n,
+                                           struct err *err);
+
+/* ---- reading ---- */
+
+struct engine_select; /* a snapshot: what was answered to a writer before is in it */
+/* Series that match all matchers and may have samples in [mint_ms, maxt_ms], sorted by labels, head and blocks as
+ * one. */
+MUST_USE enum err_code tenant_select(struct tenant *tenant, const struct matcher *matchers,
+                                     size_t n_matchers, int64_t mint_ms, int64_t maxt_ms,
+                                     struct engine_select **out, struct err *err);
+size_t select_count(const struct engine_select *sel);
+struct labels select_labels(const struct engine_select *sel, size_t i);
+/* Appends the samples of series i with mint_ms <= t <= maxt_ms, merged over head and blocks, staleness markers
+ * included. Different series may be read by different threads at once. */
+MUST_USE enum err_code select_read(struct engine_select *sel, size_t i, int64_t mint_ms,
+                                   int64_t maxt_ms, struct samples *out, struct err *err);
+void select_release(struct engine_select *sel); /* NULL: no-op */
+
+/* Sorted, unique, copied to the arena. n_matchers 0: everything within the range of time (by head and block, not by
+ * sample). limit 0: none. */
+MUST_USE enum err_code tenant_label_names(struct tenant *tenant, const struct matcher *matchers,
+                                          size_t n_matchers, int64_t mint_ms, int64_t maxt_ms,
+                                          size_t limit, struct arena *arena, struct str **out,
+                                          size_t *n, bool *truncated, struct err *err);
+MUST_USE enum err_code tenant_label_values(struct tenant *tenant, struct str name,
+                                           const struct matcher *matchers, size_t n_matchers,
+                                           int64_t mint_ms, int64_t maxt_ms, size_t limit,
+                                           struct arena *arena, struct str **out, size_t *n,
+                                           bool *truncated, struct err *err);
+/* family {"", 0}: all. Sorted by family; strings copied to the arena. */
+MUST_USE enum err_code tenant_metadata(struct tenant *tenant, struct str family,
+                                       struct arena *arena, struct catalog_metadata **out,
+                                       size_t *n, struct err *err);
+
+#endif
