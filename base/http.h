@@ -80,7 +80,8 @@ struct http_params {
     struct http_param *items; /* body first, then the URL */
     size_t n;
     bool bad_escape;     /* some part could not be decoded (and was left out) */
-    struct str bad_text; /* the offending escape, e.g. "%zz" */
+    struct str bad_text; /* the offending escape, e.g. "%zz"; ";" for that separator; p NULL for a malformed
+                          * multipart body */
 };
 #define HTTP_PARAMS_MAX 10000
 /* application/x-www-form-urlencoded and multipart/form-data bodies. ERR_LIMIT over HTTP_PARAMS_MAX. */

@@ -18,7 +18,8 @@ enum io_flags {
     IO_TRUNCATE = 16,
 };
 
-/* One directory entry; `name` is gone after the call. Returning false ends the listing. */
+/* One directory entry, in no order, never "." or ".."; `name` is gone after the call. Returning false ends
+ * the listing. */
 typedef bool io_list_fn(void *ctx, const char *name, bool is_dir);
 
 struct io_ops {
@@ -110,7 +111,7 @@ MUST_USE enum err_code io_publish(struct io *io, struct file *file, const char *
                                   struct err *err);
 void io_discard(struct io *io, struct file *file);
 MUST_USE enum err_code io_remove_temps(struct io *io, const char *dir, struct err *err);
-/* The whole file, from mem_alloc(owner), NUL-terminated beyond len; ERR_LIMIT over max_bytes. */
+/* The whole file, from mem_alloc(MEM_BASE), NUL-terminated beyond len; ERR_LIMIT over max_bytes. */
 MUST_USE enum err_code io_read_file(struct io *io, const char *path, size_t max_bytes,
                                     uint8_t **out, size_t *len, struct err *err);
 
