@@ -48,6 +48,11 @@ enum err_code err_context(struct err *err, const char *fmt, ...) PRINTF_LIKE(2, 
 /* Names the file and the byte offset the error is about. Returns err->code. */
 enum err_code err_at(struct err *err, const char *file, uint64_t off);
 void err_clear(struct err *err);
+/* Drops an error on purpose, with a comment that says why. (gcc does not take a cast to void for it.) */
+static inline void err_ignore(enum err_code rc)
+{
+    (void)rc;
+}
 /* Writes "text (file F, offset N)" to `buf`, NUL-terminated, cut to `size`. Returns buf. */
 const char *err_describe(const struct err *err, char *buf, size_t size);
 /* "invalid", "corrupt", … stable, for logs and metrics. */

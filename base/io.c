@@ -168,7 +168,7 @@ static enum err_code check_dir(struct io *io, const char *path, struct err *err)
     if (rc) return rc;
     /* A parent that we may not open is the administrator's, and older than we are. */
     struct err ignored;
-    (void)io_sync_dir(io, parent, &ignored);
+    err_ignore(io_sync_dir(io, parent, &ignored));
     return ERR_OK;
 }
 
@@ -238,7 +238,7 @@ void io_discard(struct io *io, struct file *file)
     if (!file) return;
     if (is_temp(file->path)) {
         struct err ignored; /* a leftover goes at the next start: io_remove_temps */
-        (void)io_unlink(io, file->path, &ignored);
+        err_ignore(io_unlink(io, file->path, &ignored));
     }
     file_close(file);
 }
