@@ -1,0 +1,201 @@
+#!/usr/bin/env python3
+"""kill -9 at random moments, under concurrent writers: what was acknowledged is there with its exact value, and
+nothing is there that nobody sent.
+
+Each round starts quipud on the same data, lets writers send batches (new samples, late ones, repeats of what was
+not answered, values written anew), kills it after a random time (often during replay or a flush, which are made
+frequent), starts it again, and compares what it holds with the model. Every random choice comes from --seed; the
+moments of the kernel do not.
+"""
+import argparse
+import os
+import random
+import shutil
+import struct
+import sys
+import tempfile
+import threading
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "e2e"))
+import quipu_client as qc
+
+T0 = 1_700_000_000_000  # ms; all samples are from here on
+SERIES_PER_WRITER = 20
+CONFIG = """
+retention: 0
+log_level: info
+head:
+  flush_window: 1s
+"""
+
+
+def random_value(rng):
+    """A finite double of any size, so that a wrong bit is seen; the API prints it exactly."""
+    while True:
+        v = struct.unpack("<d", struct.pack("<Q", rng.getrandbits(64)))[0] if rng.random() < 0.5 else \
+            float(rng.randrange(1_000_000))
+        if v == v and abs(v) != float("inf"):
+            return v
+
+
+class Writer:
+    """One tenant's worth of series, one connection, one thread at a time. The model: for each series and time the
+    values that may be seen. A sample not answered may be there or not; once answered, only it may be."""
+
+    def __init__(self, index, seed, port):
+        self.rng = random.Random(seed * 1000 + index)
+        self.tenant = "t%d" % (index % 2)
+        self.name = "w%d" % index
+        self.port = port
+        self.labels = [qc.encode_labels({"__name__": "crash", "writer": self.name, "series": str(s)})
+                       for s in range(SERIES_PER_WRITER)]
+        self.k = 0                  # next time, in seconds after T0
+        self.may = {}               # (series, t_ms) -> set of values that may be seen (None: absent)
+        self.pending = None         # batch without an answer
+        self.answered = 0
+        self.problems = []
+
+    def make_batch(self):
+        if self.pending and self.rng.random() < 0.7:
+            return self.pending     # as a sender repeats it
+        batch = []
+        for s in range(SERIES_PER_WRITER):
+            batch += [(s, T0 + (self.k + i) * 1000, random_value(self.rng)) for i in range(5)]
+        self.k += 5
+        if self.rng.random() < 0.3 and self.k > 50:     # late samples, at times not used yet
+            for _ in range(10):
+                t = T0 + self.rng.randrange(self.k) * 1000 + self.rng.randrange(1, 1000)
+                batch.append((self.rng.randrange(SERIES_PER_WRITER), t, random_value(self.rng)))
+        if self.rng.random() < 0.2 and self.may:        # values written anew
+            for key in self.rng.sample(sorted(self.may), min(5, len(self.may))):
+                batch.append(key + (random_value(self.rng),))
+        last = {}                                       # one value per series and time in a batch
+        for s, t, v in batch:
+            last[(s, t)] = v
+        return [(s, t, v) for (s, t), v in sorted(last.items())]
+
+    def run(self, stop):
+        client = qc.Client(self.port, self.tenant, timeout=10)
+        while not stop.is_set():
+            batch = self.make_batch()
+            for s, t, v in batch:
+                self.may.setdefault((s, t), {None}).add(v)
+            self.pending = batch
+            body = b""
+            for s in range(SERIES_PER_WRITER):
+                samples = [(t, v) for s2, t, v in batch if s2 == s]
+                if samples:
+                    body += qc.encode_series(self.labels[s], samples)
+            try:
+                status, text = client.write(body)
+            except (OSError, qc.http.client.HTTPException):
+                break               # killed; no answer
+            if status == 204:
+                for s, t, v in batch:
+                    self.may[(s, t)] = {v}
+                self.pending = None
+                self.answered += len(batch)
+            elif status != 503:
+                self.problems.append("write answered %d: %s" % (status, text[:300]))
+                break
+        client.close()
+
+    def check(self, since_ms):
+        """Compares all samples from since_ms on; an unanswered sample that is found (or not) stays so."""
+        client = qc.Client(self.port, self.tenant, timeout=60)
+        end_ms = T0 + (self.k + 10) * 1000
+        seen = {}
+        expr = 'crash{writer="%s"}[%dms]' % (self.name, end_ms - since_ms + 1)
+        for series in client.query(expr, "%.3f" % (end_ms / 1000)):
+            s = int(series["metric"]["series"])
+            for t, v in series["values"]:
+                seen[(s, round(t * 1000))] = float(v)
+        client.close()
+        for key, v in seen.items():
+            may = self.may.get(key)
+            if may is None:
+                self.problems.append("%s %s: invented %r" % (self.name, key, v))
+            elif v not in may:
+                self.problems.append("%s %s: %r, may be %r" % (self.name, key, v, may))
+        n = 0
+        for key, may in self.may.items():
+            if key[1] < since_ms:
+                continue
+            if None not in may and key not in seen:
+                self.problems.append("%s %s: lost, was answered as %r" % (self.name, key, may))
+            n += 1
+        return n
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--quipud", required=True)
+    parser.add_argument("--rounds", type=int, default=200)
+    parser.add_argument("--writers", type=int, default=4)
+    parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("--keep", action="store_true", help="leave the data folder behind")
+    o = parser.parse_args()
+    print("seed %d" % o.seed, flush=True)
+    rng = random.Random(o.seed)
+    folder = tempfile.mkdtemp(prefix="quipu-crash-")
+    config = os.path.join(folder, "quipu.yaml")
+    with open(config, "w") as f:
+        f.write(CONFIG)
+    port = qc.free_port()
+    args = [o.quipud, "--config", config, "--data-dir", os.path.join(folder, "data"),
+            "--listen", "127.0.0.1:%d" % port]
+    writers = [Writer(i, o.seed, port) for i in range(o.writers)]
+    log = os.path.join(folder, "quipud.log")
+    killed_early = checked = 0
+    since = T0
+    for round_no in range(1, o.rounds + 1):
+        server = qc.Process(args, log, port)
+        if round_no > 1 and rng.random() < 0.3:     # in replay, or just after it
+            time.sleep(rng.random() * 0.08)
+            killed_early += not server.is_ready()
+            server.kill()
+            continue
+        server.wait_ready()
+        full = round_no % 20 == 0 or round_no == o.rounds
+        for w in writers:
+            checked += w.check(T0 if full else since)
+        # What may be written late from now on can lie anywhere; the next rounds look back far enough for most,
+        # the full checks for all.
+        since = max(T0, T0 + (min(w.k for w in writers) - 300) * 1000)
+        stop = threading.Event()
+        threads = [threading.Thread(target=w.run, args=(stop,)) for w in writers]
+        for t in threads:
+            t.start()
+        time.sleep(rng.random() * 1.5)
+        server.kill()
+        stop.set()
+        for t in threads:
+            t.join()
+        problems = [p for w in writers for p in w.problems]
+        if problems:
+            print("\n".join(problems[:20]))
+            print("round %d: %d problems, seed %d, data in %s" % (round_no, len(problems), o.seed, folder))
+            sys.exit(1)
+    with qc.Process(args, log, port) as server:     # the last word
+        server.wait_ready()
+        for w in writers:
+            checked += w.check(T0)
+        problems = [p for w in writers for p in w.problems]
+        if server.terminate() != 0:
+            problems.append("SIGTERM: exit status %d\n%s" % (server.proc.returncode, server.tail()))
+    answered = sum(w.answered for w in writers)
+    if problems:
+        print("\n".join(problems[:20]))
+        print("%d problems, seed %d, data in %s" % (len(problems), o.seed, folder))
+        sys.exit(1)
+    if answered == 0:
+        sys.exit("no write was answered: nothing was tested")
+    if not o.keep:
+        shutil.rmtree(folder)
+    print("%d rounds (%d killed before ready), %d samples answered, %d comparisons: nothing lost, nothing invented"
+          % (o.rounds, killed_early, answered, checked))
+
+
+if __name__ == "__main__":
+    main()
