@@ -23,6 +23,9 @@ enum wal_type {
 };
 const char *wal_type_name(enum wal_type type);
 
+/* Of one record, before compression; wal_append refuses more with ERR_INVALID. */
+#define WAL_PAYLOAD_BYTES_MAX ((size_t)32 << 20)
+
 enum wal_sync {
     WAL_SYNC_ALWAYS, /* done after the fsync that covers the record */
     WAL_SYNC_INTERVAL, /* done after the write; fsync every sync_interval_ms: a power cut loses that much */

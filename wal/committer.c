@@ -1,0 +1,217 @@
+/* wal/committer.c: group commit. Takes what the appenders have gathered, writes and syncs it, then runs the
+ * callbacks in order. After a failure the segment is given up: its bytes may or may not be on the disk, and a
+ * second fsync proves nothing. Everything queued fails with it, so that no record is durable that
+ * comes after a lost one of the same appender. */
+#include "wal/wal_private.h"
+
+#define BATCH_KEEP_BYTES ((size_t)4 << 20) /* a buffer above this is given back after use */
+
+void wal_batch_init(struct wal_batch *b)
+{
+    *b = (struct wal_batch){0};
+    buf_init(&b->bytes, MEM_WAL);
+}
+
+void wal_batch_release(struct wal_batch *b)
+{
+    buf_release(&b->bytes);
+    mem_free(b->parts);
+    mem_free(b->waiters);
+    wal_batch_init(b);
+}
+
+static void batch_clear(struct wal_batch *b)
+{
+    if (b->bytes.cap > BATCH_KEEP_BYTES)
+        wal_batch_release(b);
+    else
+        buf_reset(&b->bytes);
+    b->n_parts = b->n_waiters = 0;
+}
+
+static enum err_code timed_sync(struct wal *wal, struct err *err)
+{
+    if (!wal->writer.file || !wal->writer.dirty) return ERR_OK;
+    int64_t start_ns = clock_mono_ns(wal->env.clock);
+    enum err_code rc = segment_sync(&wal->writer, err);
+    wal->last_sync_ns = clock_mono_ns(wal->env.clock);
+    metric_observe(wal->metrics.fsync_seconds, (double)(wal->last_sync_ns - start_ns) / 1e9);
+    return rc;
+}
+
+static void segment_grew(struct wal *wal)
+{
+    lock_take(&wal->lock);
+    struct wal_segment *s = &wal->segments[wal->n_segments - 1];
+    s->end_pos = wal->writer.base_pos + wal->writer.off;
+    s->bytes = wal->writer.allocated;
+    wal_count_segments(wal);
+    lock_release(&wal->lock);
+}
+
+static enum err_code next_segment(struct wal *wal, uint64_t base_pos, struct err *err)
+{
+    if (wal->writer.file) {
+        enum err_code rc = ERR_OK;
+        if (wal->config.sync != WAL_SYNC_OFF) rc = timed_sync(wal, err);
+        if (rc) return rc;
+        segment_finish(&wal->writer);
+        lock_take(&wal->lock);
+        wal->segments[wal->n_segments - 1].bytes = wal->writer.off;
+        lock_release(&wal->lock);
+    }
+    uint64_t index = wal->next_index++;
+    enum err_code rc = segment_create(wal->env.io, wal->dir, index, base_pos,
+                                      wal->config.segment_bytes, &wal->writer, err);
+    if (rc) return rc;
+    struct wal_segment s = {index, base_pos, base_pos + wal->writer.off, wal->writer.allocated};
+    lock_take(&wal->lock);
+    rc = wal_segment_add(wal, &s, err);
+    wal_count_segments(wal);
+    lock_release(&wal->lock);
+    return rc;
+}
+
+static enum err_code batch_write(struct wal *wal, const struct wal_batch *b, struct err *err)
+{
+    for (size_t i = 0; i < b->n_parts; i++) {
+        const struct wal_part *part = &b->parts[i];
+        size_t end = i + 1 < b->n_parts ? b->parts[i + 1].off : b->bytes.len;
+        enum err_code rc = ERR_OK;
+        if (!wal->writer.file || wal->writer.base_pos != part->base_pos)
+            rc = next_segment(wal, part->base_pos, err);
+        if (rc == ERR_OK)
+            rc =
+                segment_write(&wal->writer, bytes_of(b->bytes.p + part->off, end - part->off), err);
+        if (rc) return rc;
+        segment_grew(wal);
+    }
+    return ERR_OK;
+}
+
+/* Takes the filling batch; false when there is none. */
+static bool batch_take(struct wal *wal)
+{
+    lock_take(&wal->lock);
+    struct wal_batch b = wal->filling;
+    wal->filling = wal->writing;
+    wal->writing = b;
+    lock_release(&wal->lock);
+    return b.n_waiters > 0;
+}
+
+static void batch_done(struct wal *wal, enum err_code rc)
+{
+    struct wal_batch *b = &wal->writing;
+    for (size_t i = 0; i < b->n_waiters; i++)
+        if (b->waiters[i].done) b->waiters[i].done(b->waiters[i].arg, rc);
+    if (rc == ERR_OK) {
+        metric_add(wal->metrics.records, b->n_waiters);
+        metric_add(wal->metrics.bytes, b->bytes.len);
+    }
+    lock_take(&wal->lock);
+    wal->n_completed += b->n_waiters;
+    if (rc) wal->n_failed = wal->n_completed;
+    wal->queued_bytes -= b->bytes.len;
+    metric_set(wal->metrics.queue_bytes, (double)wal->queued_bytes);
+    cond_broadcast(&wal->idle);
+    lock_release(&wal->lock);
+    batch_clear(b);
+}
+
+/* Gives the segment up and fails what was written to it last and what waits behind. */
+static void commit_failed(struct wal *wal, const struct err *why)
+{
+    segment_abandon(&wal->writer);
+    metric_inc(wal->metrics.failures);
+    log_msg(wal->env.log, LOG_ERROR, "wal: write failed, segment abandoned", LOG_ERR(why));
+    lock_take(&wal->lock);
+    wal->failed = true;
+    wal->why = *why;
+    lock_release(&wal->lock);
+    batch_done(wal, why->code);
+
+    lock_take(&wal->lock);
+    struct wal_batch behind = wal->filling;
+    wal->filling = wal->writing;
+    wal->writing = behind;
+    wal->in_segment = false;
+    wal->next_pos = wal_position_jump(wal->next_pos);
+    lock_release(&wal->lock);
+    batch_done(wal, why->code);
+}
+
+static void commit_succeeded(struct wal *wal)
+{
+    lock_take(&wal->lock);
+    bool was_failed = wal->failed;
+    wal->failed = false;
+    lock_release(&wal->lock);
+    if (was_failed) log_msg(wal->env.log, LOG_INFO, "wal: writes go on in a fresh segment");
+}
+
+void committer_step(struct wal *wal, bool sync_now)
+{
+    struct err err;
+    enum err_code rc = ERR_OK;
+    bool took = batch_take(wal);
+    if (took) rc = batch_write(wal, &wal->writing, &err);
+    if (rc == ERR_OK && (sync_now || (took && wal->config.sync == WAL_SYNC_ALWAYS)))
+        rc = timed_sync(wal, &err);
+    if (rc) {
+        commit_failed(wal, &err);
+    } else if (took) {
+        commit_succeeded(wal);
+        batch_done(wal, ERR_OK);
+    }
+}
+
+static int64_t sync_due_ns(const struct wal *wal)
+{
+    return wal->last_sync_ns + wal->config.sync_interval_ms * 1000000 -
+           clock_mono_ns(wal->env.clock);
+}
+
+/* Sleeps until there is something to do; false at the end. Under the lock. */
+static bool committer_wait(struct wal *wal)
+{
+    while (!wal->filling.n_waiters && wal->n_syncs_wanted == wal->n_syncs_done) {
+        if (wal->stopping) return false;
+        if (wal->config.sync != WAL_SYNC_INTERVAL || !wal->writer.dirty) {
+            cond_wait(&wal->work, &wal->lock);
+            continue;
+        }
+        int64_t left_ns = sync_due_ns(wal);
+        if (left_ns <= 0) return true;
+        (void)cond_wait_for(&wal->work, &wal->lock, left_ns);
+    }
+    return true;
+}
+
+void committer_run(void *arg)
+{
+    struct wal *wal = arg;
+    lock_take(&wal->lock);
+    while (committer_wait(wal)) {
+        uint64_t wanted = wal->n_syncs_wanted;
+        bool sync_now = wanted != wal->n_syncs_done ||
+                        (wal->config.sync == WAL_SYNC_INTERVAL && sync_due_ns(wal) <= 0);
+        lock_release(&wal->lock);
+        committer_step(wal, sync_now);
+        lock_take(&wal->lock);
+        wal->n_syncs_done = wanted;
+        cond_broadcast(&wal->idle);
+    }
+    lock_release(&wal->lock);
+}
+
+void committer_finish(struct wal *wal)
+{
+    struct err err;
+    if (!wal->writer.file) return;
+    if (wal->config.sync != WAL_SYNC_OFF && timed_sync(wal, &err)) {
+        commit_failed(wal, &err);
+        return;
+    }
+    segment_finish(&wal->writer);
+}

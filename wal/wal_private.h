@@ -1,0 +1,95 @@
+/* wal/wal_private.h: what the files of this layer share about struct wal. */
+#ifndef QUIPU_WAL_PRIVATE_H
+#define QUIPU_WAL_PRIVATE_H
+
+#include "base/lock.h"
+#include "base/metric.h"
+#include "base/pool.h"
+#include "wal/segment.h"
+
+/* A segment on disk, oldest first in wal->segments. */
+struct wal_segment {
+    uint64_t index, base_pos;
+    uint64_t
+        end_pos; /* after its last record; of the one being written: after the last durable one */
+    uint64_t bytes; /* of the file */
+};
+
+struct wal_waiter {
+    wal_done_fn *done; /* may be NULL */
+    void *arg;
+};
+/* Where in a batch the bytes of another segment begin. */
+struct wal_part {
+    uint64_t base_pos;
+    size_t off;
+};
+/* Records between wal_append and the disk. */
+struct wal_batch {
+    struct buf bytes;
+    struct wal_part *parts;
+    size_t n_parts, parts_cap;
+    struct wal_waiter *waiters; /* one for each record */
+    size_t n_waiters, waiters_cap;
+};
+
+/* Memory for one appender's compression, reused. */
+struct wal_scratch {
+    struct wal_scratch *next;
+    void *lz4_state;
+    struct buf packed;
+};
+
+struct wal_metrics {
+    struct metric *records, *bytes, *failures, *segments, *disk_bytes, *queue_bytes;
+    struct metric_histogram *fsync_seconds;
+};
+
+struct wal {
+    struct env env;
+    struct wal_config config;
+    char *dir;
+    struct wal_metrics metrics;
+    struct pool *pool; /* the committer's thread; NULL without threads */
+
+    struct lock lock; /* rank LOCK_WAL: guards what follows; no I/O and no callback under it */
+    struct cond work; /* for the committer: records, a wanted sync, or the end */
+    struct cond idle; /* for wal_commit: `n_completed` or `n_synced` moved */
+    struct wal_batch filling;
+    size_t queued_bytes;     /* of `filling` and of what the committer has taken */
+    uint64_t base_pos;       /* of the segment that is being filled, if `in_segment` */
+    uint64_t next_pos;       /* of the next record; base_pos of the next segment if not in one */
+    bool in_segment;         /* a segment for next_pos is open or will be made by the committer */
+    uint64_t n_appended;     /* records so far */
+    uint64_t n_completed;    /* of these, done or failed */
+    uint64_t n_failed;       /* number of the last record that failed; 0 = none */
+    uint64_t n_reported;     /* records whose fate a wal_commit has returned */
+    uint64_t n_syncs_wanted; /* raised by wal_commit in WAL_SYNC_INTERVAL */
+    uint64_t n_syncs_done;   /* the wishes that are fulfilled */
+    bool replayed, stopping;
+    bool failed; /* the last write failed: `why` */
+    struct err why;
+    struct wal_segment *segments;
+    size_t n_segments, segments_cap;
+    struct wal_scratch *scratch;
+    size_t n_scratch;
+
+    /* The committer's own; without threads, of whoever calls wal_commit. */
+    struct wal_batch writing;
+    struct segment_writer writer;
+    uint64_t next_index;
+    int64_t last_sync_ns;
+};
+
+/* Writes what has gathered, and runs the callbacks. One thread at a time. */
+void committer_step(struct wal *wal, bool sync_now);
+void committer_run(void *wal); /* the thread: until wal->stopping and nothing is left */
+void committer_finish(struct wal *wal);
+
+void wal_batch_init(struct wal_batch *b);
+void wal_batch_release(struct wal_batch *b);
+MUST_USE enum err_code wal_segment_add(struct wal *wal, const struct wal_segment *s,
+                                       struct err *err); /* under the lock, or before threads */
+void wal_count_segments(struct wal *wal);                /* under the lock: sets the gauges */
+
+#endif
