@@ -27,10 +27,13 @@ static inline void samples_reset(struct samples *s)
 MUST_USE enum err_code samples_reserve(struct samples *s, size_t extra, struct err *err);
 /* Makes the h column (all NULL so far). */
 MUST_USE enum err_code samples_want_histograms(struct samples *s, struct err *err);
+/* Makes the st_ms column (all 0 so far). */
+MUST_USE enum err_code samples_want_start_times(struct samples *s, struct err *err);
+/* Its start time, where that column is, is 0. */
 MUST_USE enum err_code samples_push(struct samples *s, int64_t t_ms, double v, struct histogram *h,
                                     struct err *err);
 /* Merges `newer` into `s`, both in time order; at an equal time `newer` wins, except that a staleness marker
- * never replaces a value. `s` keeps its columns. */
+ * never replaces a value. `s` keeps its columns and gains those of `newer`; histograms are shared, not copied. */
 MUST_USE enum err_code samples_merge(struct samples *s, const struct samples *newer,
                                      struct err *err);
 
