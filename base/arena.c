@@ -55,7 +55,8 @@ void arena_reset(struct arena *arena)
 /* A block that holds `need` bytes; of the usual size if the budget allows, else just enough. */
 static struct arena_block *new_block(struct arena *arena, size_t need)
 {
-    size_t size = arena->head ? arena->head->size * 2 : ARENA_BLOCK_BYTES_MIN;
+    size_t size = arena->head ? block_bytes(arena->head) * 2 : 0;
+    size = MAX_OF(size, (size_t)ARENA_BLOCK_BYTES_MIN); /* the head may be tiny: just enough */
     size = MIN_OF(size, (size_t)ARENA_BLOCK_BYTES_MAX) - sizeof(struct arena_block);
     size = MAX_OF(size, need);
     if (arena->budget_bytes) {

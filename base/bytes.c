@@ -93,7 +93,7 @@ struct bytes reader_bytes(struct reader *r, size_t len)
 struct str reader_str(struct reader *r)
 {
     uint64_t len = reader_varint(r);
-    if (len > reader_left(r)) {
+    if (r->failed || len > reader_left(r)) {
         reader_fail(r);
         return (struct str){NULL, 0};
     }
