@@ -95,7 +95,7 @@ static void replay_end(struct replay *rp, struct replay_segment *rs, const char 
 {
     bool unfinished = !replay_was_finished(rs);
     bool bad_header = rs->header.state == SEGMENT_HEADER_BAD;
-    if (bad_header && item->off == WAL_HEADER_BYTES && item->end_off <= WAL_HEADER_BYTES) {
+    if (bad_header && rs->extent == WAL_HEADER_BYTES && item->end_off <= WAL_HEADER_BYTES) {
         /* Never held a record: a crash while it was made. */
         struct segment_item all = {.end_off = rs->s->bytes ? WAL_HEADER_BYTES : 0,
                                    .reason = "no header"};
@@ -113,7 +113,7 @@ static void replay_end(struct replay *rp, struct replay_segment *rs, const char 
         else
             replay_gap(rp, path, item);
     }
-    if (unfinished && rs->s->bytes > item->off && !(bad_header && item->off == WAL_HEADER_BYTES)) {
+    if (unfinished && rs->s->bytes > item->off && !(bad_header && rs->extent == WAL_HEADER_BYTES)) {
         rs->cut = true;
         rs->cut_to = item->off;
     }
@@ -176,6 +176,7 @@ static enum err_code replay_segment(struct replay *rp, struct replay_segment *rs
     if (rs->header.state == SEGMENT_HEADER_GOOD && rs->next &&
         rs->next->header.state == SEGMENT_HEADER_GOOD &&
         rs->next->header.base_pos <= rp->from_pos &&
+        rs->next->header.base_pos >= rs->header.base_pos + WAL_HEADER_BYTES &&
         rs->header.base_pos >= rp->end_pos) { /* all of it is behind */
         rs->s->base_pos = rs->header.base_pos;
         rp->end_pos = rs->s->end_pos = rs->next->header.base_pos;
