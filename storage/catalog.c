@@ -1,0 +1,671 @@
+/* storage/catalog.c: one SQLite connection behind one lock. What a listing finds is copied before its callbacks
+ * run, so that they may use the catalog. A row is checked as it is read: SQLite checks types, not sense.
+ *
+ * Schema, version 1:
+ *   tenants   one per incarnation; AUTOINCREMENT keeps SQLite from giving a number twice, ever
+ *   blocks    of a tenant's incarnation, as in struct block_info
+ *   metadata  of metric families, by incarnation */
+#include "storage/catalog.h"
+
+#include <inttypes.h>
+#include <sqlite3.h>
+#include <stdio.h>
+
+#include "base/lock.h"
+
+#define FILE_NAME "catalog.sqlite"
+#define SCHEMA_VERSION 1
+#define APPLICATION_ID 0x51504355 /* "QPCU" */
+#define BUSY_TIMEOUT_MS 5000
+
+static const char schema_sql[] = "CREATE TABLE tenants ("
+                                 " incarnation INTEGER PRIMARY KEY AUTOINCREMENT,"
+                                 " name TEXT NOT NULL UNIQUE,"
+                                 " flushed_pos INTEGER NOT NULL,"
+                                 " next_sequence INTEGER NOT NULL,"
+                                 " created_ms INTEGER NOT NULL) STRICT;"
+                                 "CREATE TABLE blocks ("
+                                 " ulid TEXT PRIMARY KEY,"
+                                 " incarnation INTEGER NOT NULL REFERENCES tenants,"
+                                 " sequence INTEGER NOT NULL,"
+                                 " level INTEGER NOT NULL,"
+                                 " t_min_ms INTEGER NOT NULL,"
+                                 " t_max_ms INTEGER NOT NULL,"
+                                 " n_series INTEGER NOT NULL,"
+                                 " n_samples INTEGER NOT NULL,"
+                                 " n_chunks INTEGER NOT NULL,"
+                                 " file_bytes INTEGER NOT NULL,"
+                                 " created_ms INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
+                                 "CREATE INDEX blocks_by_tenant ON blocks(incarnation, t_min_ms);"
+                                 "CREATE TABLE metadata ("
+                                 " incarnation INTEGER NOT NULL REFERENCES tenants,"
+                                 " family TEXT NOT NULL,"
+                                 " type TEXT NOT NULL,"
+                                 " unit TEXT NOT NULL,"
+                                 " help TEXT NOT NULL,"
+                                 " PRIMARY KEY (incarnation, family)) STRICT, WITHOUT ROWID;"
+                                 "PRAGMA application_id = 0x51504355;"
+                                 "PRAGMA user_version = 1;";
+
+struct catalog {
+    struct lock lock; /* rank LOCK_CATALOG */
+    sqlite3 *db;      /* GUARDED_BY(lock) */
+    bool failed;      /* GUARDED_BY(lock): a write reached the disk or did not, nobody knows */
+    char path[IO_PATH_BYTES];
+};
+
+/* ---- SQLite's errors as ours ---- */
+
+static enum err_code code_of(int sqlite_code)
+{
+    switch (sqlite_code & 0xFF) {
+    case SQLITE_FULL: return ERR_NO_SPACE;
+    case SQLITE_CORRUPT:
+    case SQLITE_NOTADB:
+    case SQLITE_FORMAT:
+    case SQLITE_MISMATCH: return ERR_CORRUPT;
+    case SQLITE_NOMEM: return ERR_NO_MEMORY;
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED: return ERR_BUSY;
+    case SQLITE_CONSTRAINT: return ERR_EXISTS;
+    default: return ERR_IO;
+    }
+}
+
+static enum err_code db_fail(struct catalog *c, const char *what, struct err *err)
+{
+    int code = c->db ? sqlite3_extended_errcode(c->db) : SQLITE_NOMEM;
+    err_set(err, code_of(code), "%s: %s (SQLite %d)", what,
+            c->db ? sqlite3_errmsg(c->db) : "out of memory", code);
+    if ((code & 0xFF) == SQLITE_IOERR && c->db) {
+        err->sys_errno = sqlite3_system_errno(c->db);
+        if (code == SQLITE_IOERR_FSYNC || code == SQLITE_IOERR_DIR_FSYNC) c->failed = true;
+    }
+    err->file[0] = 0;
+    snprintf(err->file, sizeof(err->file), "%.*s", (int)sizeof(err->file) - 1, c->path);
+    return err->code;
+}
+
+static enum err_code bad_row(struct catalog *c, const char *what, struct err *err)
+{
+    err_set(err, ERR_CORRUPT, "a row of %s makes no sense", what);
+    snprintf(err->file, sizeof(err->file), "%.*s", (int)sizeof(err->file) - 1, c->path);
+    return ERR_CORRUPT;
+}
+
+static enum err_code db_exec(struct catalog *c, const char *sql, struct err *err)
+{
+    return sqlite3_exec(c->db, sql, NULL, NULL, NULL) ? db_fail(c, sql, err) : ERR_OK;
+}
+
+/* ---- one statement: prepare, bind, step, finalize; a failed bind shows at the step ---- */
+
+struct query {
+    struct catalog *c;
+    sqlite3_stmt *stmt;
+    const char *what;
+    int bound; /* parameters so far */
+    bool bind_failed;
+};
+
+static enum err_code query_init(struct query *q, struct catalog *c, const char *what,
+                                const char *sql, struct err *err)
+{
+    *q = (struct query){.c = c, .what = what};
+    return sqlite3_prepare_v2(c->db, sql, -1, &q->stmt, NULL) ? db_fail(c, what, err) : ERR_OK;
+}
+
+static void query_release(struct query *q)
+{
+    (void)sqlite3_finalize(q->stmt); /* repeats the error of the last step */
+}
+
+static void query_i64(struct query *q, int64_t v)
+{
+    q->bind_failed |= sqlite3_bind_int64(q->stmt, ++q->bound, v) != SQLITE_OK;
+}
+
+/* Counts and positions stay far below 2^63; one that does not is our own bug. */
+static void query_u64(struct query *q, uint64_t v)
+{
+    ASSERT(v <= INT64_MAX);
+    query_i64(q, (int64_t)v);
+}
+
+static void query_str(struct query *q, struct str s)
+{
+    q->bind_failed |= sqlite3_bind_text64(q->stmt, ++q->bound, s.p ? s.p : "", s.len, SQLITE_STATIC,
+                                          SQLITE_UTF8) != SQLITE_OK;
+}
+
+static enum err_code query_step(struct query *q, bool *row, struct err *err)
+{
+    if (q->bind_failed) return err_set(err, ERR_NO_MEMORY, "%s: binding parameters", q->what);
+    int code = sqlite3_step(q->stmt);
+    *row = code == SQLITE_ROW;
+    return code == SQLITE_ROW || code == SQLITE_DONE ? ERR_OK : db_fail(q->c, q->what, err);
+}
+
+/* For statements that give no row. */
+static enum err_code query_run(struct query *q, struct err *err)
+{
+    bool row;
+    enum err_code rc = query_step(q, &row, err);
+    (void)sqlite3_reset(q->stmt); /* repeats the error of the step */
+    q->bound = 0;
+    return rc;
+}
+
+/* Reads a column that must not be negative; *ok remembers a bad one. */
+static uint64_t column_u64(struct query *q, int col, bool *ok)
+{
+    int64_t v = sqlite3_column_int64(q->stmt, col);
+    *ok &= sqlite3_column_type(q->stmt, col) == SQLITE_INTEGER && v >= 0;
+    return (uint64_t)v;
+}
+
+static int64_t column_i64(struct query *q, int col, bool *ok)
+{
+    *ok &= sqlite3_column_type(q->stmt, col) == SQLITE_INTEGER;
+    return sqlite3_column_int64(q->stmt, col);
+}
+
+/* Valid until the next step. */
+static struct str column_str(struct query *q, int col, bool *ok)
+{
+    const char *p = (const char *)sqlite3_column_text(q->stmt, col);
+    struct str s = {p, (size_t)sqlite3_column_bytes(q->stmt, col)};
+    *ok &= sqlite3_column_type(q->stmt, col) == SQLITE_TEXT && p && utf8_valid(s);
+    return p ? s : (struct str){"", 0};
+}
+
+/* ---- transactions ---- */
+
+static enum err_code begin(struct catalog *c, struct err *err)
+{
+    if (c->failed)
+        return err_set(err, ERR_IO,
+                       "the catalog takes no more changes: an fsync failed, restart after a check");
+    return db_exec(c, "BEGIN IMMEDIATE", err);
+}
+
+/* Ends the transaction that begin() began: commits when rc is 0, else rolls back and keeps the error. */
+static enum err_code end(struct catalog *c, enum err_code rc, struct err *err)
+{
+    if (!rc) rc = db_exec(c, "COMMIT", err);
+    /* The first error counts; SQLite may have rolled back by itself, then this one fails. */
+    if (rc && !sqlite3_get_autocommit(c->db))
+        (void)sqlite3_exec(c->db, "ROLLBACK", NULL, NULL, NULL);
+    return rc;
+}
+
+/* ---- opening ---- */
+
+static enum err_code pragma_i64(struct catalog *c, const char *sql, int64_t *out, struct err *err)
+{
+    struct query q;
+    bool row = false;
+    enum err_code rc = query_init(&q, c, sql, sql, err);
+    if (!rc) rc = query_step(&q, &row, err);
+    if (!rc) *out = row ? sqlite3_column_int64(q.stmt, 0) : 0;
+    query_release(&q);
+    return rc;
+}
+
+static enum err_code check_pages(struct catalog *c, struct err *err)
+{
+    struct query q;
+    bool row = false;
+    enum err_code rc = query_init(&q, c, "checking", "PRAGMA quick_check(1)", err);
+    if (!rc) rc = query_step(&q, &row, err);
+    if (!rc) {
+        bool ok = row;
+        struct str found = row ? column_str(&q, 0, &ok) : STR("no answer");
+        if (!ok || !str_eq(found, STR("ok"))) {
+            err_set(err, ERR_CORRUPT, "SQLite's check found: %.*s", STR_ARG(found));
+            rc = err_at(err, c->path, 0);
+        }
+    }
+    query_release(&q);
+    return rc;
+}
+
+static enum err_code make_schema(struct catalog *c, struct err *err)
+{
+    enum err_code rc = begin(c, err);
+    if (rc) return rc;
+    return end(c, db_exec(c, schema_sql, err), err);
+}
+
+static enum err_code check_schema(struct catalog *c, struct err *err)
+{
+    int64_t version = 0, app = 0, n_tables = 0;
+    enum err_code rc = pragma_i64(c, "PRAGMA user_version", &version, err);
+    if (!rc) rc = pragma_i64(c, "PRAGMA application_id", &app, err);
+    if (!rc) rc = pragma_i64(c, "SELECT count(*) FROM sqlite_schema", &n_tables, err);
+    if (rc) return rc;
+    if (version == 0 && app == 0 && n_tables == 0) return make_schema(c, err);
+    if (app != APPLICATION_ID) {
+        err_set(err, ERR_CORRUPT, "an SQLite file, but not a catalog of quipu");
+        return err_at(err, c->path, 0);
+    }
+    if (version != SCHEMA_VERSION) {
+        err_set(err, ERR_VERSION, "schema version %" PRId64 "; this build knows %d", version,
+                SCHEMA_VERSION);
+        return err_at(err, c->path, 0);
+    }
+    return check_pages(c, err);
+}
+
+/* The VFS that SQLite reaches the disk through; NULL: its own. */
+static enum err_code vfs_name(struct io *io, const char **out, struct err *err)
+{
+    (void)io;
+    (void)err;
+    *out = NULL;
+    return ERR_OK;
+}
+
+static enum err_code open_db(struct catalog *c, const struct env *env, struct err *err)
+{
+    const char *vfs = NULL;
+    enum err_code rc = vfs_name(env->io, &vfs, err);
+    if (rc) return rc;
+    int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX;
+    if (sqlite3_open_v2(c->path, &c->db, flags, vfs)) return db_fail(c, "opening", err);
+    sqlite3_extended_result_codes(c->db, 1);
+    sqlite3_busy_timeout(c->db, BUSY_TIMEOUT_MS);
+    sqlite3_db_config(c->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
+    /* Exclusive: the engine's lock keeps others out anyway, and the WAL needs no shared memory then. */
+    return db_exec(c,
+                   "PRAGMA locking_mode = EXCLUSIVE;"
+                   "PRAGMA journal_mode = WAL;"
+                   "PRAGMA synchronous = FULL;"
+                   "PRAGMA foreign_keys = ON;"
+                   "PRAGMA cell_size_check = ON;"
+                   "PRAGMA trusted_schema = OFF;",
+                   err);
+}
+
+enum err_code catalog_open(const struct env *env, const char *dir, struct catalog **out,
+                           struct err *err)
+{
+    struct catalog *c = mem_calloc(MEM_CATALOG, 1, sizeof(*c));
+    if (!c) return err_set(err, ERR_NO_MEMORY, "opening the catalog");
+    lock_init(&c->lock, LOCK_CATALOG);
+    enum err_code rc = io_path(c->path, sizeof(c->path), err, dir, FILE_NAME);
+    if (!rc) rc = open_db(c, env, err);
+    if (!rc) rc = check_schema(c, err);
+    /* A new file's name must outlive a power cut, too. */
+    if (!rc) rc = io_sync_dir(env->io, dir, err);
+    if (rc) {
+        catalog_close(c);
+        return err_context(err, "catalog");
+    }
+    *out = c;
+    return ERR_OK;
+}
+
+void catalog_close(struct catalog *c)
+{
+    if (!c) return;
+    (void)sqlite3_close(c->db); /* what was committed is durable already */
+    lock_destroy(&c->lock);
+    mem_free(c);
+}
+
+/* ---- tenants ---- */
+
+#define TENANT_COLUMNS "name, incarnation, flushed_pos, next_sequence, created_ms"
+
+static enum err_code tenant_row(struct query *q, struct catalog_tenant *out, struct err *err)
+{
+    bool ok = true;
+    *out = (struct catalog_tenant){.name = column_str(q, 0, &ok),
+                                   .incarnation = column_u64(q, 1, &ok),
+                                   .flushed_pos = column_u64(q, 2, &ok),
+                                   .next_sequence = column_u64(q, 3, &ok),
+                                   .created_ms = column_i64(q, 4, &ok)};
+    ok &= out->name.len > 0 && out->incarnation > 0 && out->next_sequence > 0;
+    return ok ? ERR_OK : bad_row(q->c, "tenants", err);
+}
+
+static enum err_code tenant_find(struct catalog *c, struct str name, struct catalog_tenant *out,
+                                 bool *found, struct err *err)
+{
+    struct query q;
+    enum err_code rc = query_init(&q, c, "looking up a tenant",
+                                  "SELECT " TENANT_COLUMNS " FROM tenants WHERE name = ?1", err);
+    if (!rc) {
+        query_str(&q, name);
+        rc = query_step(&q, found, err);
+    }
+    if (!rc && *found) rc = tenant_row(&q, out, err);
+    out->name = name; /* the row's text goes with the statement */
+    query_release(&q);
+    return rc;
+}
+
+static enum err_code tenant_add(struct catalog *c, struct str name, int64_t now_ms, struct err *err)
+{
+    struct query q;
+    enum err_code rc = query_init(&q, c, "adding a tenant",
+                                  "INSERT INTO tenants (name, flushed_pos, next_sequence, "
+                                  "created_ms) VALUES (?1, 0, 1, ?2)",
+                                  err);
+    if (!rc) {
+        query_str(&q, name);
+        query_i64(&q, now_ms);
+        rc = query_run(&q, err);
+    }
+    query_release(&q);
+    return rc;
+}
+
+enum err_code catalog_tenant(struct catalog *c, struct str name, int64_t now_ms,
+                             struct catalog_tenant *out, struct err *err)
+{
+    bool found = false;
+    lock_take(&c->lock);
+    enum err_code rc = tenant_find(c, name, out, &found, err);
+    if (!rc && !found) {
+        rc = begin(c, err);
+        if (!rc) rc = end(c, tenant_add(c, name, now_ms, err), err);
+        if (!rc) rc = tenant_find(c, name, out, &found, err);
+        if (!rc && !found) rc = bad_row(c, "tenants", err);
+    }
+    lock_release(&c->lock);
+    return rc ? err_context(err, "tenant %.*s in the catalog", STR_ARG(name)) : ERR_OK;
+}
+
+/* Rows of a listing, copied: items of one type in a growing array, texts in an arena. */
+struct listing {
+    struct arena arena;
+    void *items;
+    size_t n, cap;
+};
+
+static void listing_init(struct listing *l)
+{
+    *l = (struct listing){0};
+    arena_init(&l->arena, MEM_CATALOG, 0);
+}
+
+static void listing_release(struct listing *l)
+{
+    mem_free(l->items);
+    arena_release(&l->arena);
+}
+
+static enum err_code listing_add(struct listing *l, const void *item, size_t size, struct err *err)
+{
+    enum err_code rc = mem_grow(MEM_CATALOG, &l->items, &l->cap, l->n + 1, size, err);
+    if (rc) return rc;
+    memcpy((uint8_t *)l->items + l->n++ * size, item, size);
+    return ERR_OK;
+}
+
+static enum err_code listing_str(struct listing *l, struct str *s, struct err *err)
+{
+    *s = arena_str(&l->arena, *s);
+    return s->p ? ERR_OK : arena_fail(&l->arena, err);
+}
+
+static enum err_code list_tenants(struct catalog *c, struct listing *l, struct err *err)
+{
+    struct query q;
+    bool row = true;
+    enum err_code rc =
+        query_init(&q, c, "listing tenants",
+                   "SELECT " TENANT_COLUMNS " FROM tenants ORDER BY incarnation", err);
+    while (!rc) {
+        struct catalog_tenant t;
+        rc = query_step(&q, &row, err);
+        if (rc || !row) break;
+        rc = tenant_row(&q, &t, err);
+        if (!rc) rc = listing_str(l, &t.name, err);
+        if (!rc) rc = listing_add(l, &t, sizeof(t), err);
+    }
+    query_release(&q);
+    return rc;
+}
+
+enum err_code catalog_tenants(struct catalog *c, catalog_tenant_fn *fn, void *ctx, struct err *err)
+{
+    struct listing l;
+    listing_init(&l);
+    lock_take(&c->lock);
+    enum err_code rc = list_tenants(c, &l, err);
+    lock_release(&c->lock);
+    const struct catalog_tenant *tenants = l.items;
+    for (size_t i = 0; !rc && i < l.n; i++) rc = fn(ctx, &tenants[i], err);
+    listing_release(&l);
+    return rc;
+}
+
+/* ---- blocks ---- */
+
+#define BLOCK_COLUMNS                                                                              \
+    "ulid, incarnation, sequence, level, t_min_ms, t_max_ms, n_series, n_samples, n_chunks, "      \
+    "file_bytes, created_ms"
+
+static enum err_code block_row(struct query *q, struct block_info *out, struct err *err)
+{
+    bool ok = true;
+    struct str text = column_str(q, 0, &ok);
+    uint64_t level;
+    *out = (struct block_info){0};
+    ok &= ulid_parse(text, &out->ulid);
+    out->incarnation = column_u64(q, 1, &ok);
+    out->sequence = column_u64(q, 2, &ok);
+    level = column_u64(q, 3, &ok);
+    out->level = (uint32_t)level;
+    out->t_min_ms = column_i64(q, 4, &ok);
+    out->t_max_ms = column_i64(q, 5, &ok);
+    out->n_series = column_u64(q, 6, &ok);
+    out->n_samples = column_u64(q, 7, &ok);
+    out->n_chunks = column_u64(q, 8, &ok);
+    out->file_bytes = column_u64(q, 9, &ok);
+    out->created_ms = column_i64(q, 10, &ok);
+    ok &= level <= UINT32_MAX && out->t_min_ms <= out->t_max_ms && out->incarnation > 0;
+    return ok ? ERR_OK : bad_row(q->c, "blocks", err);
+}
+
+static enum err_code add_blocks(struct catalog *c, const struct catalog_change *change,
+                                struct err *err)
+{
+    struct query q;
+    enum err_code rc = query_init(&q, c, "adding a block",
+                                  "INSERT INTO blocks (" BLOCK_COLUMNS
+                                  ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+                                  err);
+    for (size_t i = 0; !rc && i < change->n_add; i++) {
+        const struct block_info *b = &change->add[i];
+        ASSERT(b->incarnation == change->incarnation);
+        query_str(&q, str_of(b->ulid.text));
+        query_u64(&q, b->incarnation);
+        query_u64(&q, b->sequence);
+        query_u64(&q, b->level);
+        query_i64(&q, b->t_min_ms);
+        query_i64(&q, b->t_max_ms);
+        query_u64(&q, b->n_series);
+        query_u64(&q, b->n_samples);
+        query_u64(&q, b->n_chunks);
+        query_u64(&q, b->file_bytes);
+        query_i64(&q, b->created_ms);
+        rc = query_run(&q, err);
+        if (rc) err_context(err, "block %s", b->ulid.text);
+    }
+    query_release(&q);
+    return rc;
+}
+
+static enum err_code remove_blocks(struct catalog *c, const struct catalog_change *change,
+                                   struct err *err)
+{
+    struct query q;
+    enum err_code rc = query_init(&q, c, "removing a block",
+                                  "DELETE FROM blocks WHERE ulid = ?1 AND incarnation = ?2", err);
+    for (size_t i = 0; !rc && i < change->n_remove; i++) {
+        query_str(&q, str_of(change->remove[i].text));
+        query_u64(&q, change->incarnation);
+        rc = query_run(&q, err);
+        if (!rc && sqlite3_changes64(c->db) != 1)
+            rc = err_set(err, ERR_NOT_FOUND, "block %s is not in the catalog",
+                         change->remove[i].text);
+    }
+    query_release(&q);
+    return rc;
+}
+
+/* Neither the flushed position nor the sequence ever goes back. */
+static enum err_code move_tenant(struct catalog *c, const struct catalog_change *change,
+                                 struct err *err)
+{
+    uint64_t next_sequence = 0;
+    for (size_t i = 0; i < change->n_add; i++)
+        next_sequence = MAX_OF(next_sequence, change->add[i].sequence + 1);
+    struct query q;
+    enum err_code rc = query_init(&q, c, "moving a tenant forward",
+                                  "UPDATE tenants SET flushed_pos = max(flushed_pos, ?1),"
+                                  " next_sequence = max(next_sequence, ?2) WHERE incarnation = ?3",
+                                  err);
+    if (!rc) {
+        query_u64(&q, change->set_flushed_pos ? change->flushed_pos : 0);
+        query_u64(&q, next_sequence);
+        query_u64(&q, change->incarnation);
+        rc = query_run(&q, err);
+    }
+    if (!rc && sqlite3_changes64(c->db) != 1)
+        rc = err_set(err, ERR_NOT_FOUND, "no tenant of incarnation %" PRIu64, change->incarnation);
+    query_release(&q);
+    return rc;
+}
+
+enum err_code catalog_apply(struct catalog *c, const struct catalog_change *change, struct err *err)
+{
+    lock_take(&c->lock);
+    enum err_code rc = begin(c, err);
+    if (!rc) {
+        rc = move_tenant(c, change, err);
+        if (!rc) rc = remove_blocks(c, change, err);
+        if (!rc) rc = add_blocks(c, change, err);
+        rc = end(c, rc, err);
+    }
+    lock_release(&c->lock);
+    return rc ? err_context(err, "changing the catalog") : ERR_OK;
+}
+
+static enum err_code list_blocks(struct catalog *c, uint64_t incarnation, struct listing *l,
+                                 struct err *err)
+{
+    struct query q;
+    bool row = true;
+    enum err_code rc = query_init(&q, c, "listing blocks",
+                                  "SELECT " BLOCK_COLUMNS " FROM blocks WHERE incarnation = ?1"
+                                  " ORDER BY t_min_ms, sequence, ulid",
+                                  err);
+    if (!rc) query_u64(&q, incarnation);
+    while (!rc) {
+        struct block_info b;
+        rc = query_step(&q, &row, err);
+        if (rc || !row) break;
+        rc = block_row(&q, &b, err);
+        if (!rc) rc = listing_add(l, &b, sizeof(b), err);
+    }
+    query_release(&q);
+    return rc;
+}
+
+enum err_code catalog_blocks(struct catalog *c, uint64_t incarnation, catalog_block_fn *fn,
+                             void *ctx, struct err *err)
+{
+    struct listing l;
+    listing_init(&l);
+    lock_take(&c->lock);
+    enum err_code rc = list_blocks(c, incarnation, &l, err);
+    lock_release(&c->lock);
+    const struct block_info *blocks = l.items;
+    for (size_t i = 0; !rc && i < l.n; i++) rc = fn(ctx, &blocks[i], err);
+    listing_release(&l);
+    return rc;
+}
+
+/* ---- metadata ---- */
+
+static enum err_code put_metadata(struct catalog *c, uint64_t incarnation,
+                                  const struct catalog_metadata *items, size_t n, struct err *err)
+{
+    struct query q;
+    enum err_code rc =
+        query_init(&q, c, "storing metadata",
+                   "INSERT INTO metadata (incarnation, family, type, unit, help)"
+                   " VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO UPDATE SET"
+                   " type = excluded.type, unit = excluded.unit, help = excluded.help",
+                   err);
+    for (size_t i = 0; !rc && i < n; i++) {
+        query_u64(&q, incarnation);
+        query_str(&q, items[i].family);
+        query_str(&q, items[i].type);
+        query_str(&q, items[i].unit);
+        query_str(&q, items[i].help);
+        rc = query_run(&q, err);
+    }
+    /* The only constraint left to break is the reference to the tenant. */
+    if (rc == ERR_EXISTS)
+        rc = err_set(err, ERR_NOT_FOUND, "no tenant of incarnation %" PRIu64, incarnation);
+    query_release(&q);
+    return rc;
+}
+
+enum err_code catalog_put_metadata(struct catalog *c, uint64_t incarnation,
+                                   const struct catalog_metadata *items, size_t n, struct err *err)
+{
+    if (n == 0) return ERR_OK;
+    lock_take(&c->lock);
+    enum err_code rc = begin(c, err);
+    if (!rc) rc = end(c, put_metadata(c, incarnation, items, n, err), err);
+    lock_release(&c->lock);
+    return rc ? err_context(err, "metadata in the catalog") : ERR_OK;
+}
+
+static enum err_code list_metadata(struct catalog *c, uint64_t incarnation, struct listing *l,
+                                   struct err *err)
+{
+    struct query q;
+    bool row = true;
+    enum err_code rc = query_init(&q, c, "listing metadata",
+                                  "SELECT family, type, unit, help FROM metadata"
+                                  " WHERE incarnation = ?1 ORDER BY family",
+                                  err);
+    if (!rc) query_u64(&q, incarnation);
+    while (!rc) {
+        rc = query_step(&q, &row, err);
+        if (rc || !row) break;
+        bool ok = true;
+        struct catalog_metadata m = {column_str(&q, 0, &ok), column_str(&q, 1, &ok),
+                                     column_str(&q, 2, &ok), column_str(&q, 3, &ok)};
+        if (!ok) rc = bad_row(c, "metadata", err);
+        if (!rc) rc = listing_str(l, &m.family, err);
+        if (!rc) rc = listing_str(l, &m.type, err);
+        if (!rc) rc = listing_str(l, &m.unit, err);
+        if (!rc) rc = listing_str(l, &m.help, err);
+        if (!rc) rc = listing_add(l, &m, sizeof(m), err);
+    }
+    query_release(&q);
+    return rc;
+}
+
+enum err_code catalog_metadata(struct catalog *c, uint64_t incarnation, catalog_metadata_fn *fn,
+                               void *ctx, struct err *err)
+{
+    struct listing l;
+    listing_init(&l);
+    lock_take(&c->lock);
+    enum err_code rc = list_metadata(c, incarnation, &l, err);
+    lock_release(&c->lock);
+    const struct catalog_metadata *items = l.items;
+    for (size_t i = 0; !rc && i < l.n; i++) rc = fn(ctx, &items[i], err);
+    listing_release(&l);
+    return rc;
+}

@@ -1,0 +1,331 @@
+/* tests/storage/test_catalog.c: what was changed is there after a reopening; what fails changes nothing. */
+#include "storage/catalog.h"
+
+#include <sqlite3.h>
+
+#include "tests/storage/env.h"
+
+struct fixture {
+    struct test_env e;
+    struct catalog *c;
+    struct err err;
+};
+
+static void fixture_init(struct fixture *f)
+{
+    test_env_init(&f->e);
+    CHECK_OK(catalog_open(&f->e.env, f->e.dir, &f->c, &f->err), &f->err);
+}
+
+static void fixture_reopen(struct fixture *f)
+{
+    catalog_close(f->c);
+    f->c = NULL;
+    CHECK_OK(catalog_open(&f->e.env, f->e.dir, &f->c, &f->err), &f->err);
+}
+
+static void fixture_release(struct fixture *f)
+{
+    catalog_close(f->c);
+    test_env_release(&f->e);
+}
+
+static struct block_info make_block(struct fixture *f, uint64_t incarnation, int64_t t_min)
+{
+    struct block_info b = {.incarnation = incarnation,
+                           .sequence = (uint64_t)t_min,
+                           .level = 1,
+                           .t_min_ms = t_min,
+                           .t_max_ms = t_min + 99,
+                           .n_series = 5,
+                           .n_samples = 50,
+                           .n_chunks = 7,
+                           .file_bytes = 1234,
+                           .created_ms = 99};
+    ulid_make(&b.ulid, t_min, &f->e.rng);
+    return b;
+}
+
+struct found {
+    struct block_info blocks[8];
+    size_t n;
+};
+
+static enum err_code collect(void *ctx, const struct block_info *b, struct err *err)
+{
+    (void)err;
+    struct found *found = ctx;
+    CHECK(found->n < COUNT_OF(found->blocks));
+    found->blocks[found->n++] = *b;
+    return ERR_OK;
+}
+
+static struct found blocks_of(struct fixture *f, uint64_t incarnation)
+{
+    struct found found = {.n = 0};
+    CHECK_OK(catalog_blocks(f->c, incarnation, collect, &found, &f->err), &f->err);
+    return found;
+}
+
+static void test_tenants(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_init(&f);
+    struct catalog_tenant a, b, again;
+    CHECK_OK(catalog_tenant(f.c, STR("a"), 100, &a, &f.err), &f.err);
+    CHECK_OK(catalog_tenant(f.c, STR("b"), 200, &b, &f.err), &f.err);
+    CHECK(a.incarnation > 0 && b.incarnation > a.incarnation);
+    CHECK_U64(a.flushed_pos, 0);
+    CHECK_U64(a.next_sequence, 1);
+    CHECK_I64(a.created_ms, 100);
+    fixture_reopen(&f);
+    CHECK_OK(catalog_tenant(f.c, STR("a"), 300, &again, &f.err), &f.err);
+    CHECK_U64(again.incarnation, a.incarnation);
+    CHECK_I64(again.created_ms, 100);
+    CHECK_STR(again.name, "a");
+    fixture_release(&f);
+}
+
+static enum err_code count_tenant(void *ctx, const struct catalog_tenant *t, struct err *err)
+{
+    size_t *n = ctx;
+    CHECK_STR(t->name, *n == 0 ? "a" : "b");
+    ++*n;
+    return *n == 2 ? err_set(err, ERR_CANCELED, "enough") : ERR_OK;
+}
+
+static void test_listing_stops_at_an_error(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_init(&f);
+    struct catalog_tenant t;
+    CHECK_OK(catalog_tenant(f.c, STR("a"), 1, &t, &f.err), &f.err);
+    CHECK_OK(catalog_tenant(f.c, STR("b"), 1, &t, &f.err), &f.err);
+    CHECK_OK(catalog_tenant(f.c, STR("c"), 1, &t, &f.err), &f.err);
+    size_t n = 0;
+    CHECK_ERR(catalog_tenants(f.c, count_tenant, &n, &f.err), ERR_CANCELED);
+    CHECK_U64(n, 2);
+    fixture_release(&f);
+}
+
+/* Numbers of deleted tenants never come back, not even of the highest. */
+static void test_incarnations_are_not_reused(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_init(&f);
+    struct catalog_tenant a, b;
+    CHECK_OK(catalog_tenant(f.c, STR("a"), 1, &a, &f.err), &f.err);
+    catalog_close(f.c);
+    f.c = NULL;
+    char path[512];
+    snprintf(path, sizeof(path), "%s/catalog.sqlite", f.e.dir);
+    sqlite3 *db;
+    CHECK(sqlite3_open(path, &db) == SQLITE_OK);
+    CHECK(sqlite3_exec(db, "DELETE FROM tenants", NULL, NULL, NULL) == SQLITE_OK);
+    sqlite3_close(db);
+    CHECK_OK(catalog_open(&f.e.env, f.e.dir, &f.c, &f.err), &f.err);
+    CHECK_OK(catalog_tenant(f.c, STR("b"), 1, &b, &f.err), &f.err);
+    CHECK(b.incarnation > a.incarnation);
+    fixture_release(&f);
+}
+
+static void test_blocks(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_init(&f);
+    struct catalog_tenant t, other;
+    CHECK_OK(catalog_tenant(f.c, STR("t"), 1, &t, &f.err), &f.err);
+    CHECK_OK(catalog_tenant(f.c, STR("other"), 1, &other, &f.err), &f.err);
+    struct block_info add[2] = {make_block(&f, t.incarnation, 200),
+                                make_block(&f, t.incarnation, 100)};
+    struct catalog_change change = {.incarnation = t.incarnation,
+                                    .add = add,
+                                    .n_add = 2,
+                                    .set_flushed_pos = true,
+                                    .flushed_pos = 500};
+    CHECK_OK(catalog_apply(f.c, &change, &f.err), &f.err);
+    fixture_reopen(&f);
+    struct found found = blocks_of(&f, t.incarnation);
+    CHECK_U64(found.n, 2);
+    CHECK(memcmp(&found.blocks[0], &add[1], sizeof(add[1])) == 0); /* by time */
+    CHECK(memcmp(&found.blocks[1], &add[0], sizeof(add[0])) == 0);
+    CHECK_U64(blocks_of(&f, other.incarnation).n, 0);
+    CHECK_OK(catalog_tenant(f.c, STR("t"), 1, &t, &f.err), &f.err);
+    CHECK_U64(t.flushed_pos, 500);
+    CHECK_U64(t.next_sequence, 201);
+
+    /* Replaced in one transaction; the position does not go back. */
+    struct block_info merged = make_block(&f, t.incarnation, 50);
+    struct ulid gone[2] = {add[0].ulid, add[1].ulid};
+    struct catalog_change replace = {.incarnation = t.incarnation,
+                                     .add = &merged,
+                                     .n_add = 1,
+                                     .remove = gone,
+                                     .n_remove = 2,
+                                     .set_flushed_pos = true,
+                                     .flushed_pos = 400};
+    CHECK_OK(catalog_apply(f.c, &replace, &f.err), &f.err);
+    found = blocks_of(&f, t.incarnation);
+    CHECK_U64(found.n, 1);
+    CHECK(strcmp(found.blocks[0].ulid.text, merged.ulid.text) == 0);
+    CHECK_OK(catalog_tenant(f.c, STR("t"), 1, &t, &f.err), &f.err);
+    CHECK_U64(t.flushed_pos, 500);
+    CHECK_U64(t.next_sequence, 201);
+    fixture_release(&f);
+}
+
+static void test_a_failed_change_changes_nothing(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_init(&f);
+    struct catalog_tenant t;
+    CHECK_OK(catalog_tenant(f.c, STR("t"), 1, &t, &f.err), &f.err);
+    struct block_info a = make_block(&f, t.incarnation, 100),
+                      b = make_block(&f, t.incarnation, 200);
+    struct catalog_change add = {.incarnation = t.incarnation, .add = &a, .n_add = 1};
+    CHECK_OK(catalog_apply(f.c, &add, &f.err), &f.err);
+    struct catalog_change missing = {.incarnation = t.incarnation,
+                                     .add = &b,
+                                     .n_add = 1,
+                                     .remove = &b.ulid,
+                                     .n_remove = 1,
+                                     .set_flushed_pos = true,
+                                     .flushed_pos = 9};
+    CHECK_ERR(catalog_apply(f.c, &missing, &f.err), ERR_NOT_FOUND);
+    struct block_info twice[2] = {b, a};
+    struct catalog_change again = {.incarnation = t.incarnation, .add = twice, .n_add = 2};
+    CHECK_ERR(catalog_apply(f.c, &again, &f.err), ERR_EXISTS);
+    struct catalog_change nobody = {.incarnation = t.incarnation + 77};
+    CHECK_ERR(catalog_apply(f.c, &nobody, &f.err), ERR_NOT_FOUND);
+    struct found found = blocks_of(&f, t.incarnation);
+    CHECK_U64(found.n, 1);
+    CHECK_OK(catalog_tenant(f.c, STR("t"), 1, &t, &f.err), &f.err);
+    CHECK_U64(t.flushed_pos, 0);
+    CHECK_U64(t.next_sequence, 101);
+    fixture_release(&f);
+}
+
+static enum err_code check_metadata(void *ctx, const struct catalog_metadata *m, struct err *err)
+{
+    (void)err;
+    size_t *n = ctx;
+    CHECK_STR(m->family, *n == 0 ? "a_total" : "b");
+    CHECK_STR(m->type, *n == 0 ? "counter" : "gauge");
+    CHECK_STR(m->unit, *n == 0 ? "" : "seconds");
+    CHECK_STR(m->help, *n == 0 ? "second text" : "Zeit \xc3\xbc");
+    ++*n;
+    return ERR_OK;
+}
+
+static void test_metadata(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_init(&f);
+    struct catalog_tenant t;
+    CHECK_OK(catalog_tenant(f.c, STR("t"), 1, &t, &f.err), &f.err);
+    struct catalog_metadata items[] = {
+        {STR("b"), STR("gauge"), STR("seconds"), STR("Zeit \xc3\xbc")},
+        {STR("a_total"), STR("counter"), STR(""), STR("first text")},
+    };
+    CHECK_OK(catalog_put_metadata(f.c, t.incarnation, items, 2, &f.err), &f.err);
+    items[1].help = STR("second text");
+    CHECK_OK(catalog_put_metadata(f.c, t.incarnation, items + 1, 1, &f.err), &f.err);
+    CHECK_ERR(catalog_put_metadata(f.c, t.incarnation + 5, items, 1, &f.err), ERR_NOT_FOUND);
+    fixture_reopen(&f);
+    size_t n = 0;
+    CHECK_OK(catalog_metadata(f.c, t.incarnation, check_metadata, &n, &f.err), &f.err);
+    CHECK_U64(n, 2);
+    fixture_release(&f);
+}
+
+static void run_sql(struct fixture *f, const char *sql)
+{
+    char path[512];
+    catalog_close(f->c);
+    f->c = NULL;
+    snprintf(path, sizeof(path), "%s/catalog.sqlite", f->e.dir);
+    sqlite3 *db;
+    CHECK(sqlite3_open(path, &db) == SQLITE_OK);
+    CHECK(sqlite3_exec(db, sql, NULL, NULL, NULL) == SQLITE_OK);
+    CHECK(sqlite3_close(db) == SQLITE_OK);
+}
+
+static void test_other_versions_and_files(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_init(&f);
+    run_sql(&f, "PRAGMA user_version = 2");
+    CHECK_ERR(catalog_open(&f.e.env, f.e.dir, &f.c, &f.err), ERR_VERSION);
+    CHECK(strstr(f.err.file, "catalog.sqlite") != NULL);
+    run_sql(&f, "PRAGMA user_version = 1; PRAGMA application_id = 5");
+    CHECK_ERR(catalog_open(&f.e.env, f.e.dir, &f.c, &f.err), ERR_CORRUPT);
+    char path[512];
+    snprintf(path, sizeof(path), "%s/catalog.sqlite", f.e.dir);
+    FILE *file = fopen(path, "wb");
+    CHECK(file != NULL);
+    for (int i = 0; i < 8192; i++) fputc('x', file);
+    fclose(file);
+    CHECK_ERR(catalog_open(&f.e.env, f.e.dir, &f.c, &f.err), ERR_CORRUPT);
+    fixture_release(&f);
+}
+
+static void test_a_row_without_sense_is_refused(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_init(&f);
+    struct catalog_tenant t;
+    CHECK_OK(catalog_tenant(f.c, STR("t"), 1, &t, &f.err), &f.err);
+    struct block_info b = make_block(&f, t.incarnation, 100);
+    struct catalog_change add = {.incarnation = t.incarnation, .add = &b, .n_add = 1};
+    CHECK_OK(catalog_apply(f.c, &add, &f.err), &f.err);
+    run_sql(&f, "UPDATE blocks SET t_max_ms = t_min_ms - 1");
+    CHECK_OK(catalog_open(&f.e.env, f.e.dir, &f.c, &f.err), &f.err);
+    struct found found = {.n = 0};
+    CHECK_ERR(catalog_blocks(f.c, t.incarnation, collect, &found, &f.err), ERR_CORRUPT);
+    CHECK_U64(found.n, 0);
+    run_sql(&f, "UPDATE blocks SET ulid = '../x', t_max_ms = t_min_ms");
+    CHECK_OK(catalog_open(&f.e.env, f.e.dir, &f.c, &f.err), &f.err);
+    CHECK_ERR(catalog_blocks(f.c, t.incarnation, collect, &found, &f.err), ERR_CORRUPT);
+    fixture_release(&f);
+}
+
+/* One process at a time. */
+static void test_a_second_opening_is_busy(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_init(&f);
+    struct catalog_tenant t;
+    CHECK_OK(catalog_tenant(f.c, STR("t"), 1, &t, &f.err), &f.err);
+    char path[512];
+    snprintf(path, sizeof(path), "%s/catalog.sqlite", f.e.dir);
+    sqlite3 *db;
+    CHECK(sqlite3_open(path, &db) == SQLITE_OK);
+    CHECK(sqlite3_exec(db, "DELETE FROM tenants", NULL, NULL, NULL) == SQLITE_BUSY);
+    sqlite3_close(db);
+    fixture_release(&f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_tenants),
+        cmocka_unit_test(test_listing_stops_at_an_error),
+        cmocka_unit_test(test_incarnations_are_not_reused),
+        cmocka_unit_test(test_blocks),
+        cmocka_unit_test(test_a_failed_change_changes_nothing),
+        cmocka_unit_test(test_metadata),
+        cmocka_unit_test(test_other_versions_and_files),
+        cmocka_unit_test(test_a_row_without_sense_is_refused),
+        cmocka_unit_test(test_a_second_opening_is_busy),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
