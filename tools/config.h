@@ -1,0 +1,114 @@
+/* tools/config.h: quipud's settings: one table of keys with type, default, bounds and meaning. The YAML file, the
+ * flags, `quipud --help` and docs/configuration.md all come from it.
+ *
+ * In the file a key is nested (`query: {timeout: 2m}`) or dotted (`query.timeout: 2m`); as a flag it is
+ * `--query.timeout 2m`, with dashes or underscores. Flags win over the file, the file over the defaults.
+ * Unknown keys, bad values and duplicates are errors that name file, line and key. */
+#ifndef QUIPU_TOOLS_CONFIG_H
+#define QUIPU_TOOLS_CONFIG_H
+
+#include "base/io.h"
+#include "base/log.h"
+#include "base/mem.h"
+
+#define CONFIG_TEXT_BYTES 1024 /* of a value */
+
+struct config {
+    char listen[CONFIG_TEXT_BYTES];
+    char data_dir[CONFIG_TEXT_BYTES];
+    int64_t retention_ms; /* 0: for ever */
+    uint64_t log_level;   /* enum log_level */
+    int64_t shutdown_timeout_ms;
+    uint64_t shutdown_flush; /* bool */
+
+    uint64_t wal_sync; /* enum wal_sync */
+    uint64_t wal_segment_bytes, wal_held_bytes_max;
+
+    uint64_t head_bytes_max;
+    int64_t head_window_ms;
+    uint64_t page_cache_bytes;
+
+    int64_t limits_future_max_ms;
+    uint64_t limits_tenants_max, limits_series_max;
+    uint64_t limits_labels_max, limits_label_name_bytes_max, limits_label_value_bytes_max;
+
+    uint64_t http_connections_max, http_threads;
+    int64_t http_idle_timeout_ms, http_stall_timeout_ms;
+    uint64_t http_request_bytes_max, http_inflight_bytes_max;
+
+    int64_t query_timeout_ms;
+    uint64_t query_samples_max, query_memory_bytes_max;
+    uint64_t query_concurrency, query_queue_max, query_threads;
+    int64_t query_lookback_ms;
+};
+
+enum config_type {
+    CONFIG_TEXT,
+    CONFIG_DURATION, /* int64_t ms: 90s, 1h30m, 30d; a bare 0 is allowed, other bare numbers are not */
+    CONFIG_SIZE,     /* uint64_t bytes: 65536, 64KiB, 64MiB, 1GiB, also KB MB GB (powers of 1000) */
+    CONFIG_COUNT,    /* uint64_t */
+    CONFIG_BOOL,     /* uint64_t 0 or 1: true, false */
+    CONFIG_CHOICE    /* uint64_t index into `words` */
+};
+
+struct config_key {
+    const char *name; /* "query.timeout" */
+    enum config_type type;
+    size_t offset; /* into struct config */
+    const char *def;
+    uint64_t min, max; /* of numbers, in the stored unit */
+    const char *words; /* CONFIG_CHOICE: "always interval off" */
+    bool reloads;      /* takes effect without a restart */
+    const char *doc;   /* one sentence or two */
+};
+/* NULL past the last. */
+const struct config_key *config_key_at(size_t i);
+/* The key of that name, also with dashes for underscores. */
+const struct config_key *config_key_find(struct str name);
+/* The known name nearest to a misspelt one; NULL when none is near. */
+const char *config_key_nearest(struct str name);
+
+/* Which keys were set by whom; a second setting by the same is a duplicate. */
+#define CONFIG_KEYS_MAX 64
+enum config_source { CONFIG_DEFAULT, CONFIG_FILE, CONFIG_FLAG };
+struct config_origin {
+    uint8_t source[CONFIG_KEYS_MAX]; /* enum config_source */
+    uint32_t line[CONFIG_KEYS_MAX];
+};
+
+void config_defaults(struct config *config, struct config_origin *origin);
+/* Sets one key from its text. ERR_INVALID says what is wrong with the value; the caller adds where. */
+MUST_USE enum err_code config_set(struct config *config, const struct config_key *key,
+                                  struct str text, struct err *err);
+/* Reads a YAML text into config; keys that a flag has set are checked but not changed. `name` is the file's, for
+ * messages. The whole text is checked; the first error is returned and config may be half changed. */
+MUST_USE enum err_code config_parse(struct config *config, struct config_origin *origin,
+                                    struct bytes text, const char *name, struct err *err);
+#define CONFIG_FILE_BYTES_MAX (1u << 20)
+MUST_USE enum err_code config_load(struct config *config, struct config_origin *origin,
+                                   struct io *io, const char *path, struct err *err);
+
+/* What the command line asks for besides settings. */
+struct config_args {
+    const char *file; /* --config */
+    bool help, version, print_docs;
+};
+/* `--config FILE`, `--help`, `--version`, and every key as a flag. Applies the flags to config (not the file). */
+MUST_USE enum err_code config_args(struct config *config, struct config_origin *origin, int argc,
+                                   char *const *argv, struct config_args *out, struct err *err);
+
+/* fn for every key whose value differs between the two. */
+void config_diff(const struct config *a, const struct config *b,
+                 void (*fn)(void *ctx, const struct config_key *key), void *ctx);
+/* The value as it would be written in the file. */
+const char *config_print(const struct config *config, const struct config_key *key, char *buf,
+                         size_t size);
+/* For --help, 80 columns; and the table of docs/configuration.md. */
+void config_print_help(void (*put)(void *ctx, const char *line), void *ctx);
+void config_print_docs(void (*put)(void *ctx, const char *line), void *ctx);
+
+/* Also for the CLI. */
+MUST_USE enum err_code config_parse_duration(struct str text, int64_t *ms, struct err *err);
+MUST_USE enum err_code config_parse_size(struct str text, uint64_t *bytes, struct err *err);
+
+#endif

@@ -1,0 +1,305 @@
+/* tools/config_keys.c: the table of settings, and what is printed from it. */
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "tools/config.h"
+
+#define KEY(field) offsetof(struct config, field)
+#define KIB UINT64_C(1024)
+#define MIB (UINT64_C(1024) * KIB)
+#define GIB (UINT64_C(1024) * MIB)
+#define SECOND UINT64_C(1000)
+#define MINUTE (UINT64_C(60) * SECOND)
+#define HOUR (UINT64_C(60) * MINUTE)
+#define DAY (UINT64_C(24) * HOUR)
+#define YEARS (UINT64_C(36500) * DAY)
+
+static const struct config_key keys[] = {
+    {"listen", CONFIG_TEXT, KEY(listen), "127.0.0.1:9780", 1, CONFIG_TEXT_BYTES - 1, NULL, false,
+     "Address and port to serve HTTP on; `:9780` is all addresses. There is no authentication: "
+     "whoever "
+     "reaches the port can read and write every tenant."},
+    {"data_dir", CONFIG_TEXT, KEY(data_dir), "./data", 1, CONFIG_TEXT_BYTES - 1, NULL, false,
+     "Folder of the log, the blocks and the catalog. Made if it is missing; one process at a "
+     "time."},
+    {"retention", CONFIG_DURATION, KEY(retention_ms), "15d", 0, YEARS, NULL, true,
+     "Samples older than this are deleted, whole blocks at a time. 0 keeps everything."},
+    {"log_level", CONFIG_CHOICE, KEY(log_level), "info", 0, 0, "debug info warn error off", true,
+     "The least important log lines that are written to stderr."},
+    {"shutdown.timeout", CONFIG_DURATION, KEY(shutdown_timeout_ms), "15s", 0, HOUR, NULL, true,
+     "How long a stopping server waits for requests in flight before it cancels them."},
+    {"shutdown.flush", CONFIG_BOOL, KEY(shutdown_flush), "true", 0, 1, NULL, true,
+     "Write the newest samples to blocks when stopping, so that the next start is quick. Nothing "
+     "is lost "
+     "without it: the log has them."},
+
+    {"wal.sync", CONFIG_CHOICE, KEY(wal_sync), "always", 0, 0, "always interval off", false,
+     "When a write is acknowledged. always: after the fsync that covers it. interval: after the "
+     "write, with "
+     "an fsync every second, so that a power cut loses up to a second. off: the operating system "
+     "decides."},
+    {"wal.segment_size", CONFIG_SIZE, KEY(wal_segment_bytes), "64MiB", MIB, 4 * GIB, NULL, false,
+     "Size of one file of the log."},
+    {"wal.held_max", CONFIG_SIZE, KEY(wal_held_bytes_max), "256MiB", MIB, 1024 * GIB, NULL, false,
+     "A tenant that keeps more of the log from being cut is flushed early."},
+
+    {"head.memory", CONFIG_SIZE, KEY(head_bytes_max), "256MiB", MIB, 1024 * GIB, NULL, true,
+     "Newest samples of all tenants held in memory. Beyond it the largest tenant is flushed; at "
+     "twice the "
+     "size writes get 503 until memory is free."},
+    {"head.window", CONFIG_DURATION, KEY(head_window_ms), "30m", 10 * SECOND, DAY, NULL, true,
+     "A tenant's newest samples are written to a block when the oldest of them arrived longer ago "
+     "than this."},
+    {"storage.page_cache", CONFIG_SIZE, KEY(page_cache_bytes), "64MiB", 0, 1024 * GIB, NULL, false,
+     "Checked and decompressed pages of blocks kept in memory."},
+
+    {"limits.future_max", CONFIG_DURATION, KEY(limits_future_max_ms), "10m", 0, YEARS, NULL, true,
+     "Samples further ahead of the server's clock are refused with 400."},
+    {"limits.tenants_max", CONFIG_COUNT, KEY(limits_tenants_max), "10000", 1, UINT32_MAX, NULL,
+     false, "Tenants are made by their first write; past this many, that write gets 400."},
+    {"limits.series_max", CONFIG_COUNT, KEY(limits_series_max), "0", 0, UINT32_MAX, NULL, true,
+     "Active series of all tenants. 0: as many as fit into memory."},
+    {"limits.labels_max", CONFIG_COUNT, KEY(limits_labels_max), "64", 1, 1000, NULL, false,
+     "Labels of one series, the metric name included."},
+    {"limits.label_name_max", CONFIG_SIZE, KEY(limits_label_name_bytes_max), "1KiB", 1, 64 * KIB,
+     NULL, false, "Bytes of a label's name."},
+    {"limits.label_value_max", CONFIG_SIZE, KEY(limits_label_value_bytes_max), "4KiB", 1, 64 * KIB,
+     NULL, false, "Bytes of a label's value."},
+
+    {"http.connections_max", CONFIG_COUNT, KEY(http_connections_max), "1024", 1, 1000000, NULL,
+     false, "Open connections; further ones are closed at once."},
+    {"http.threads", CONFIG_COUNT, KEY(http_threads), "0", 0, 256, NULL, false,
+     "Threads that receive requests and take in writes. 0: one per processor."},
+    {"http.idle_timeout", CONFIG_DURATION, KEY(http_idle_timeout_ms), "2m", SECOND, DAY, NULL,
+     false, "A connection that moves no byte for so long is closed."},
+    {"http.stall_timeout", CONFIG_DURATION, KEY(http_stall_timeout_ms), "30s", SECOND, DAY, NULL,
+     false, "A client that takes nothing of a long answer for so long is given up."},
+    {"http.request_max", CONFIG_SIZE, KEY(http_request_bytes_max), "32MiB", 4 * KIB, GIB, NULL,
+     false, "Size of a request's body as sent; a longer one gets 413."},
+    {"http.inflight_max", CONFIG_SIZE, KEY(http_inflight_bytes_max), "256MiB", 4 * KIB, 1024 * GIB,
+     NULL, false, "Request bodies in memory, of all connections; past it requests get 503."},
+
+    {"query.timeout", CONFIG_DURATION, KEY(query_timeout_ms), "2m", 1, DAY, NULL, false,
+     "Longest run of a query; `timeout` of a request can only shorten it."},
+    {"query.samples_max", CONFIG_COUNT, KEY(query_samples_max), "50000000", 1, UINT64_C(1) << 48,
+     NULL, false, "Samples that one query may read."},
+    {"query.memory_max", CONFIG_SIZE, KEY(query_memory_bytes_max), "1GiB", MIB, 1024 * GIB, NULL,
+     false, "Memory that one query may take."},
+    {"query.concurrency", CONFIG_COUNT, KEY(query_concurrency), "8", 1, 1024, NULL, false,
+     "Queries that run at the same time; others wait."},
+    {"query.queue_max", CONFIG_COUNT, KEY(query_queue_max), "64", 1, 100000, NULL, false,
+     "Queries that wait; past it they get 503 with Retry-After."},
+    {"query.threads", CONFIG_COUNT, KEY(query_threads), "0", 0, 256, NULL, false,
+     "Threads that share the work of running queries. 0: one per processor."},
+    {"query.lookback", CONFIG_DURATION, KEY(query_lookback_ms), "5m", 1, DAY, NULL, false,
+     "How far back a selector looks for a series' newest sample."},
+};
+static_assert(COUNT_OF(keys) <= CONFIG_KEYS_MAX, "struct config_origin must have a place for each");
+
+const struct config_key *config_key_at(size_t i)
+{
+    return i < COUNT_OF(keys) ? &keys[i] : NULL;
+}
+
+static bool names_equal(struct str given, const char *name)
+{
+    if (given.len != strlen(name)) return false;
+    for (size_t i = 0; i < given.len; i++)
+        if (given.p[i] != name[i] && !(given.p[i] == '-' && name[i] == '_')) return false;
+    return true;
+}
+
+const struct config_key *config_key_find(struct str name)
+{
+    for (size_t i = 0; i < COUNT_OF(keys); i++)
+        if (names_equal(name, keys[i].name)) return &keys[i];
+    return NULL;
+}
+
+/* Edit distance of Levenshtein, one row at a time. */
+static size_t edit_distance(struct str a, struct str b)
+{
+    size_t row[64];
+    if (b.len >= COUNT_OF(row) || a.len >= COUNT_OF(row)) return SIZE_MAX;
+    for (size_t j = 0; j <= b.len; j++) row[j] = j;
+    for (size_t i = 1; i <= a.len; i++) {
+        size_t diagonal = row[0];
+        row[0] = i;
+        for (size_t j = 1; j <= b.len; j++) {
+            size_t change = diagonal + (a.p[i - 1] != b.p[j - 1]);
+            diagonal = row[j];
+            row[j] = MIN_OF(change, MIN_OF(row[j] + 1, row[j - 1] + 1));
+        }
+    }
+    return row[b.len];
+}
+
+const char *config_key_nearest(struct str name)
+{
+    const char *best = NULL;
+    size_t best_distance = name.len / 3 + 2; /* further away it is another word, not a slip */
+    for (size_t i = 0; i < COUNT_OF(keys); i++) {
+        struct str whole = str_of(keys[i].name);
+        size_t d = edit_distance(name, whole);
+        const char *dot = strchr(keys[i].name, '.');
+        if (dot) { /* the section may have been left out */
+            size_t without = edit_distance(name, str_of(dot + 1));
+            if (without != SIZE_MAX) d = MIN_OF(d, without + 1);
+        }
+        if (d < best_distance) {
+            best = keys[i].name;
+            best_distance = d;
+        }
+    }
+    return best;
+}
+
+/* ---- values as text ---- */
+
+static const struct {
+    const char *unit;
+    uint64_t ms;
+} duration_units[] = {{"d", DAY}, {"h", HOUR}, {"m", MINUTE}, {"s", SECOND}, {"ms", 1}};
+
+static void print_duration(uint64_t ms, char *buf, size_t size)
+{
+    size_t len = 0;
+    buf[0] = 0;
+    for (size_t i = 0; i < COUNT_OF(duration_units) && len < size; i++) {
+        uint64_t n = ms / duration_units[i].ms;
+        ms %= duration_units[i].ms;
+        if (!n) continue;
+        int k = snprintf(buf + len, size - len, "%" PRIu64 "%s", n, duration_units[i].unit);
+        len += k > 0 ? (size_t)k : 0;
+    }
+    if (len == 0) snprintf(buf, size, "0");
+}
+
+static void print_size(uint64_t bytes, char *buf, size_t size)
+{
+    static const char *const units[] = {"", "KiB", "MiB", "GiB"};
+    size_t i = 0;
+    while (i + 1 < COUNT_OF(units) && bytes && bytes % 1024 == 0) {
+        bytes /= 1024;
+        i++;
+    }
+    snprintf(buf, size, "%" PRIu64 "%s", bytes, units[i]);
+}
+
+static void print_word(const char *words, uint64_t idx, char *buf, size_t size)
+{
+    while (idx-- && words) words = strchr(words, ' ') ? strchr(words, ' ') + 1 : NULL;
+    snprintf(buf, size, "%.*s", words ? (int)strcspn(words, " ") : 1, words ? words : "?");
+}
+
+static void print_number(const struct config_key *key, uint64_t v, char *buf, size_t size)
+{
+    switch (key->type) {
+    case CONFIG_DURATION: print_duration(v, buf, size); break;
+    case CONFIG_SIZE: print_size(v, buf, size); break;
+    case CONFIG_BOOL: snprintf(buf, size, "%s", v ? "true" : "false"); break;
+    case CONFIG_CHOICE: print_word(key->words, v, buf, size); break;
+    default: snprintf(buf, size, "%" PRIu64, v); break;
+    }
+}
+
+const char *config_print(const struct config *config, const struct config_key *key, char *buf,
+                         size_t size)
+{
+    const char *at = (const char *)config + key->offset;
+    if (key->type == CONFIG_TEXT) {
+        snprintf(buf, size, "%s", at);
+    } else {
+        uint64_t v;
+        memcpy(&v, at, sizeof(v));
+        print_number(key, v, buf, size);
+    }
+    return buf;
+}
+
+static void print_bounds(const struct config_key *key, char *buf, size_t size)
+{
+    char min[64], max[64];
+    buf[0] = 0;
+    if (key->type == CONFIG_CHOICE) {
+        size_t len = 0;
+        for (const char *p = key->words; *p && len + 8 < size; p++) {
+            if (*p == ' ') {
+                memcpy(buf + len, "`, `", 4);
+                len += 4;
+            } else {
+                buf[len++] = *p;
+            }
+        }
+        buf[len] = 0;
+    } else if (key->type == CONFIG_DURATION || key->type == CONFIG_SIZE ||
+               key->type == CONFIG_COUNT) {
+        print_number(key, key->min, min, sizeof(min));
+        print_number(key, key->max, max, sizeof(max));
+        snprintf(buf, size, "%s` to `%s", min, max);
+    }
+}
+
+/* ---- help and docs ---- */
+
+static const char *type_word(enum config_type type)
+{
+    static const char *const words[] = {"TEXT", "DURATION", "SIZE", "COUNT", "BOOL", "WORD"};
+    return words[type];
+}
+
+/* Puts `text` in lines of at most 80 columns, indented by `indent`. Backquotes are for the docs only. */
+static void put_wrapped(void (*put)(void *, const char *), void *ctx, const char *text,
+                        size_t indent)
+{
+    char line[128];
+    size_t len = 0;
+    while (*text) {
+        size_t word = strcspn(text, " ");
+        if (len && len + 1 + word > 80) {
+            put(ctx, line);
+            len = 0;
+        }
+        if (len == 0) {
+            memset(line, ' ', indent);
+            len = indent;
+        } else {
+            line[len++] = ' ';
+        }
+        for (size_t i = 0; i < word && len + 1 < sizeof(line); i++)
+            if (text[i] != '`') line[len++] = text[i];
+        line[len] = 0;
+        text += word;
+        text += *text == ' ';
+    }
+    if (len) put(ctx, line);
+}
+
+void config_print_help(void (*put)(void *ctx, const char *line), void *ctx)
+{
+    for (size_t i = 0; i < COUNT_OF(keys); i++) {
+        char line[256], flag[64];
+        snprintf(flag, sizeof(flag), "%s", keys[i].name);
+        for (char *p = flag; *p; p++)
+            if (*p == '_') *p = '-';
+        snprintf(line, sizeof(line), "  --%s %s (default %s)", flag, type_word(keys[i].type),
+                 keys[i].def);
+        put(ctx, line);
+        put_wrapped(put, ctx, keys[i].doc, 6);
+    }
+}
+
+void config_print_docs(void (*put)(void *ctx, const char *line), void *ctx)
+{
+    put(ctx, "| key | default | values | reload | meaning |");
+    put(ctx, "|---|---|---|---|---|");
+    for (size_t i = 0; i < COUNT_OF(keys); i++) {
+        char line[1024], bounds[256], quoted[260] = "any text";
+        print_bounds(&keys[i], bounds, sizeof(bounds));
+        if (bounds[0]) snprintf(quoted, sizeof(quoted), "`%s`", bounds);
+        if (keys[i].type == CONFIG_BOOL) snprintf(quoted, sizeof(quoted), "`true`, `false`");
+        snprintf(line, sizeof(line), "| `%s` | `%s` | %s | %s | %s |", keys[i].name, keys[i].def,
+                 quoted, keys[i].reloads ? "yes" : "restart", keys[i].doc);
+        put(ctx, line);
+    }
+}
