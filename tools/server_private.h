@@ -23,7 +23,7 @@ struct route_stats {
     struct metrics *metrics;
     const char *handler;
     _Atomic(struct metric *)
-        requests[ROUTE_CODES_N]; /* relaxed: the registry gives equal handles */
+        requests[ROUTE_CODES_N]; /* release and acquire, both in route_count() */
     _Atomic(struct metric_histogram *) seconds;
 };
 struct route {

@@ -31,16 +31,16 @@ void route_count(struct route_stats *stats, unsigned status, double seconds)
 {
     size_t i = 0;
     while (i < COUNT_OF(usual_codes) && usual_codes[i] != status) i++;
-    struct metric *requests = atomic_load_explicit(&stats->requests[i], memory_order_relaxed);
+    struct metric *requests = atomic_load_explicit(&stats->requests[i], memory_order_acquire);
     if (!requests) {
         requests = requests_metric(stats, i);
-        atomic_store_explicit(&stats->requests[i], requests, memory_order_relaxed);
+        atomic_store_explicit(&stats->requests[i], requests, memory_order_release);
     }
     metric_inc(requests);
-    struct metric_histogram *h = atomic_load_explicit(&stats->seconds, memory_order_relaxed);
+    struct metric_histogram *h = atomic_load_explicit(&stats->seconds, memory_order_acquire);
     if (!h) {
         h = seconds_metric(stats);
-        atomic_store_explicit(&stats->seconds, h, memory_order_relaxed);
+        atomic_store_explicit(&stats->seconds, h, memory_order_release);
     }
     metric_observe(h, seconds);
 }
