@@ -100,8 +100,7 @@ enum duration_op {
     DUR_STEP,
     DUR_RANGE,
     DUR_NEG,
-    DUR_POS,
-    DUR_PAREN,
+    DUR_PAREN, /* never around a plain number */
     DUR_ADD,
     DUR_SUB,
     DUR_MUL,
@@ -116,10 +115,11 @@ struct duration_expr {
     uint32_t pos, end;
     double seconds;   /* DUR_NUMBER */
     bool is_duration; /* written as 5m rather than 300 */
+    uint32_t height;  /* as in struct node */
     struct duration_expr *a, *b;
 };
 struct duration {
-    int64_t ms;                       /* valid when expr is NULL, or after resolution */
+    int64_t ms;                       /* valid when expr is NULL, or after durations_resolve() */
     const struct duration_expr *expr; /* NULL for a plain constant */
 };
 
@@ -129,6 +129,7 @@ struct node {
     enum node_kind kind;
     enum value_type type; /* set by the type check */
     uint32_t pos, end;    /* [pos, end) in the query text */
+    uint32_t height;      /* of the tree below, 1 for a leaf; at most PARSER_DEPTH_MAX */
 };
 
 struct node_number {
@@ -166,7 +167,7 @@ struct node_subquery {
     int64_t at_ms;
 };
 
-#define FUNCTION_ARGS_MAX 4
+#define FUNCTION_ARGS_MAX 5
 struct function_sig; /* query/function.h */
 struct node_call {
     struct node node;

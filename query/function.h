@@ -107,8 +107,9 @@ struct function_sig {
     const char *name;
     enum value_type args[FUNCTION_ARGS_MAX];
     uint8_t n_args; /* as listed in args */
-    int8_t
-        variadic; /* 0: exactly n_args; n > 0: the last n are optional; -1: the last may repeat */
+    /* 0: exactly n_args arguments. n > 0: n_args - 1 and up to n more, all of the last type. -1: n_args - 1 and any
+     * number more. */
+    int8_t variadic;
     enum value_type returns;
     bool experimental; /* in Prometheus; ours has no flag */
 };

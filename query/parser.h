@@ -9,7 +9,8 @@
 #define PARSER_BYTES_MAX (1u << 20)
 
 /* ERR_INVALID: the text is Prometheus's own, "1:5: parse error: …". Regular expressions are compiled (RE2);
- * they live until parse_release. All else is in the arena. */
+ * they live until parse_release. All else is in the arena or points into `text`, which must live as long.
+ * Durations that are expressions wait for durations_resolve() (query/duration.h). */
 struct parse_result {
     struct node *root;
     struct regex_list *regexes; /* private */
