@@ -96,7 +96,7 @@ static void meta_add_float(struct chunk_meta *meta, double v, bool *any)
     if (!(meta->max >= v)) meta->max = v;
 }
 
-static void meta_make(const struct samples *s, size_t from, size_t n, struct chunk_meta *meta)
+void chunk_meta_make(const struct samples *s, size_t from, size_t n, struct chunk_meta *meta)
 {
     *meta = (struct chunk_meta){.t_min_ms = s->t_ms[from],
                                 .t_max_ms = s->t_ms[from + n - 1],
@@ -145,7 +145,7 @@ enum err_code chunk_encode(const struct samples *s, size_t from, size_t n, struc
     ASSERT(n >= 1 && n <= CHUNK_SAMPLES_MAX);
     ASSERT(from + n <= s->n);
     for (size_t i = from + 1; i < from + n; i++) ASSERT(s->t_ms[i] > s->t_ms[i - 1]);
-    meta_make(s, from, n, meta);
+    chunk_meta_make(s, from, n, meta);
     if (meta->has_histograms) return chunk_encode_as(CHUNK_HISTOGRAMS, s, from, n, out, err);
     return encode_floats(s, from, n, out, err);
 }

@@ -31,7 +31,47 @@
  *   0  u64 value: a float sample
  *   1  a histogram as histogram_encode() writes it
  *   2  an integer histogram of the same shape as that of the row before (which is not kind 0): zz(count - count
- *      before), u64 sum, zz of the zero bucket's difference, then zz for each positive and each negative bucket */
+ *      before), u64 sum, zz of the zero bucket's difference, then zz for each positive and each negative bucket *
+ * ---- Block file, version 1 ----
+ * Header (16 bytes):
+ *   0 "QBLK"   4 u32 version   8 u32 0   12 u32 crc32c of bytes 0..11
+ * From byte 16 on pages follow each other without gaps, section after section, then the footer, then the trailer.
+ * Page: u32 stored_len, u32 raw_len | codec << 28, u32 crc32c of these 8 bytes and the payload, payload.
+ *   codec 0: stored_len = raw_len bytes as they are; 1: one LZ4 block (used where it saves 5 % or more)
+ * Unpacked, each page holds whole items: u32 n, n times u32 end of item (from the first item's start, not falling),
+ * the items. A page is closed when the next item would take it over its section's size (16 or 32 KiB); an item that
+ * is larger alone has a page of its own. Items of a section are numbered from 0 across its pages.
+ *
+ * A "pair" is a label's name and value. Pairs are numbered by name, then value (bytewise), series by their labels.
+ * Sections, in this order:
+ *   1 chunks    item = a chunk; those of one series in order of time, series after series
+ *   2 refs      item = the chunks of 16 series (the last item: the rest): varint number of its first chunk, zz(base
+ *               time), then for each series: varint n_chunks (>= 1), varint length of what follows, n_chunks statistics
+ *   3 labels    item = the labels of 16 series: for each varint n_shared, the number of pairs that are those of the
+ *               series before (0 for the first), varint n_more, then n_more pairs: the first number varint pair -
+ *               pair before - 1 (pair before: the last one shared; pair + 0 if there is none)
+ *   4 values    item = the value of a pair
+ *   5 names     item = varint number of the name's first pair, then the name
+ *   6 postings  item = numbers of the series that have the pair; after the last pair's, one per name: the series that
+ *               have a label of that name. Tokens until the item ends: varint gap * 2 + run, where gap counts the
+ *               numbers left out since the one before (since -1 at first); if run, varint r - 2 for r numbers in a row
+ * Statistics of a chunk (struct chunk_meta): u8 flags, zz(t_min - t_max of the series' chunk before, or base time),
+ *   varint t_max - t_min, varint n - 1, then by flags:
+ *   1 INTS      the numbers are whole, within 2^53: zz(first), zz(last - first), zz(min - first), zz(max - first);
+ *               without it: u64 bits each
+ *   2 MONOTONE  min and max are first and last (or last and first, whichever is less): not written
+ *   4 SAME      all four are the same bits: only the first is written
+ *   8 HISTOGRAMS  there are histogram samples
+ *  16 NO_FLOATS all four are NaN (the bits of 0x7ff8000000000000): none is written
+ *  32 RESETS    varint n_resets follows the numbers; else it is 0
+ *  64 FALLING   with MONOTONE: min is last and max is first
+ *
+ * Footer: the block: 26 bytes ulid, varint incarnation, varint sequence, varint level, zz(t_min), varint t_max - t_min,
+ *   varint n_series, varint n_samples, varint n_chunks, zz(created_ms); then varint n_sections; for each: u8 id, varint
+ *   n_pages, and for each page: varint stored_len, varint raw_len * 2 + codec, varint number of items
+ * Trailer (32 bytes): u64 footer_off, u32 footer_len, u32 crc32c of the footer, u32 version, u32 crc32c of bytes 0..19,
+ *   "QBLKEND" and 0x0A
+ * Every byte is covered: by the header's, a page's, the footer's or the trailer's checksum, or it is magic. */
 #ifndef QUIPU_STORAGE_FORMAT_H
 #define QUIPU_STORAGE_FORMAT_H
 
@@ -40,6 +80,39 @@
 #define CHUNK_DOD_1_BITS 5
 #define CHUNK_DOD_2_BITS 12
 #define CHUNK_DOD_3_BITS 20
+
+#define BLOCK_MAGIC "QBLK"
+#define BLOCK_END_MAGIC "QBLKEND\n"
+#define BLOCK_VERSION 1
+#define BLOCK_HEADER_BYTES 16
+#define BLOCK_TRAILER_BYTES 32
+#define BLOCK_GROUP_SERIES 16
+
+#define PAGE_HEADER_BYTES 12
+#define PAGE_RAW_BYTES_MAX (UINT32_C(64) << 20) /* what one page may take in memory */
+#define PAGE_CODEC_SHIFT 28
+enum page_codec { PAGE_PLAIN = 0, PAGE_LZ4 = 1 };
+static_assert(PAGE_RAW_BYTES_MAX < UINT32_C(1) << PAGE_CODEC_SHIFT, "length and codec share a word");
+
+enum block_section {
+    SECTION_CHUNKS = 1,
+    SECTION_REFS = 2,
+    SECTION_LABELS = 3,
+    SECTION_VALUES = 4,
+    SECTION_NAMES = 5,
+    SECTION_POSTINGS = 6
+};
+#define BLOCK_SECTIONS 6
+
+enum chunk_meta_flags {
+    META_INTS = 1,
+    META_MONOTONE = 2,
+    META_SAME = 4,
+    META_HISTOGRAMS = 8,
+    META_NO_FLOATS = 16,
+    META_RESETS = 32,
+    META_FALLING = 64
+};
 
 enum chunk_row { CHUNK_ROW_FLOAT = 0, CHUNK_ROW_HISTOGRAM = 1, CHUNK_ROW_DELTA = 2 };
 

@@ -1,0 +1,256 @@
+/* storage/block_verify.c: everything in a block against everything else: pages from disk past the cache, order of
+ * names, values, series and samples, statistics against samples, postings against labels (by a sum of hashes per
+ * list, so that memory is 16 bytes a label pair). */
+#include <inttypes.h>
+
+#include "base/hash.h"
+#include "storage/block_layout.h"
+#include "storage/chunk_codec.h"
+#include "storage/postings.h"
+
+struct tally {
+    uint64_t n, hash_sum;
+};
+
+struct verifier {
+    struct block *b;
+    block_problem_fn *fn;
+    void *ctx;
+    struct err *first;     /* the first problem */
+    bool labels_known;     /* all label lists could be read: postings can be compared */
+    struct tally *tallies; /* per pair, then per name */
+    struct page_cursor lists, values, refs, chunks, postings;
+    uint64_t next_chunk, n_samples;
+    int64_t t_min_ms, t_max_ms;
+};
+
+static void report(struct verifier *v, const struct err *problem)
+{
+    if (v->first->code == ERR_OK) *v->first = *problem;
+    if (v->fn) v->fn(v->ctx, problem);
+}
+
+static void complain(struct verifier *v, const char *what, uint64_t number)
+{
+    struct err err;
+    err_set(&err, ERR_CORRUPT, "%s %" PRIu64, what, number);
+    err_at(&err, v->b->path, 0);
+    report(v, &err);
+}
+
+static uint64_t series_hash(uint32_t id)
+{
+    return hash_xxh3(&id, sizeof(id));
+}
+
+static void check_pages(struct verifier *v)
+{
+    for (unsigned id = 1; id <= BLOCK_SECTIONS; id++) {
+        for (size_t i = 0; i < v->b->file.sections[id].n_pages; i++) {
+            struct err err;
+            if (page_file_check(&v->b->file, id, i, &err)) report(v, &err);
+        }
+    }
+}
+
+/* Values of one name rise; none is empty. */
+static void check_values(struct verifier *v)
+{
+    struct buf before;
+    buf_init(&before, MEM_STORAGE);
+    for (uint32_t rank = 0; rank < v->b->n_names; rank++) {
+        buf_reset(&before); /* empty: the first value must be more than that */
+        for (uint32_t pair = v->b->names[rank].first_pair; pair < v->b->names[rank + 1].first_pair;
+             pair++) {
+            struct err err;
+            struct str value;
+            if (block_value(v->b, &v->values, pair, &value, &err)) {
+                report(v, &err);
+                continue;
+            }
+            if (str_cmp(str_from_bytes(buf_bytes(&before)), value) >= 0)
+                complain(v, "order of the values of labels at pair", pair);
+            buf_reset(&before);
+            buf_text(&before, value);
+        }
+    }
+    buf_release(&before);
+}
+
+static int pairs_cmp(const struct pair_list *a, const struct pair_list *b)
+{
+    for (size_t i = 0; i < a->n && i < b->n; i++)
+        if (a->ids[i] != b->ids[i]) return a->ids[i] < b->ids[i] ? -1 : 1;
+    return (a->n > b->n) - (a->n < b->n);
+}
+
+static void tally(struct verifier *v, size_t list, uint32_t id)
+{
+    v->tallies[list].n++;
+    v->tallies[list].hash_sum += series_hash(id);
+}
+
+/* One series' labels: after those of the series before, one pair per name. */
+static void check_labels(struct verifier *v, uint32_t id, const struct pair_list *pairs,
+                         const struct pair_list *before)
+{
+    if (id && pairs_cmp(before, pairs) >= 0) complain(v, "order of labels at series", id);
+    uint32_t last_rank = UINT32_MAX;
+    for (size_t i = 0; i < pairs->n; i++) {
+        uint32_t rank = block_name_of_pair(v->b, pairs->ids[i]);
+        if (rank == last_rank) complain(v, "a label name comes twice in series", id);
+        last_rank = rank;
+        tally(v, pairs->ids[i], id);
+        tally(v, v->b->n_pairs + rank, id);
+    }
+}
+
+static enum err_code copy_pairs(struct pair_list *to, const struct pair_list *from, struct err *err)
+{
+    enum err_code rc = ERR_OK;
+    to->n = 0;
+    for (size_t i = 0; !rc && i < from->n; i++) rc = pair_list_push(to, from->ids[i], err);
+    return rc;
+}
+
+static void check_all_labels(struct verifier *v)
+{
+    struct pair_list pairs, before;
+    pair_list_init(&pairs);
+    pair_list_init(&before);
+    v->labels_known = true;
+    for (uint32_t id = 0; id < v->b->n_series; id++) {
+        struct err err;
+        enum err_code rc = block_pairs(v->b, &v->lists, id, &pairs, &err);
+        if (!rc) {
+            check_labels(v, id, &pairs, &before);
+            rc = copy_pairs(&before, &pairs, &err);
+        }
+        if (!rc) continue;
+        v->labels_known = false;
+        report(v, &err);
+    }
+    pair_list_release(&pairs);
+    pair_list_release(&before);
+}
+
+static bool same_meta(const struct chunk_meta *a, const struct chunk_meta *b)
+{
+    return a->t_min_ms == b->t_min_ms && a->t_max_ms == b->t_max_ms && a->n == b->n &&
+           a->n_resets == b->n_resets && a->has_histograms == b->has_histograms &&
+           double_bits(a->first) == double_bits(b->first) &&
+           double_bits(a->last) == double_bits(b->last) &&
+           double_bits(a->min) == double_bits(b->min) && double_bits(a->max) == double_bits(b->max);
+}
+
+static enum err_code check_chunk(struct verifier *v, uint64_t chunk, const struct chunk_meta *meta,
+                                 struct samples *s, struct err *err)
+{
+    samples_reset(s);
+    arena_reset(s->arena);
+    enum err_code rc =
+        block_decode_chunk(v->b, &v->chunks, chunk, meta, INT64_MIN, INT64_MAX, s, err);
+    if (rc) return rc;
+    struct chunk_meta found;
+    chunk_meta_make(s, 0, s->n, &found);
+    if (same_meta(&found, meta)) return ERR_OK;
+    return err_set(err, ERR_CORRUPT, "statistics of chunk %" PRIu64 " are not those of its samples",
+                   chunk);
+}
+
+static enum err_code check_series(struct verifier *v, uint32_t id, struct samples *s,
+                                  struct err *err)
+{
+    struct chunk_refs refs;
+    enum err_code rc = block_refs(v->b, &v->refs, id, &refs, err);
+    if (rc) return rc;
+    if (refs.next_chunk != v->next_chunk) complain(v, "chunk numbers at series", id);
+    v->next_chunk = refs.next_chunk + refs.n_left;
+    while (refs.n_left) {
+        struct chunk_meta meta;
+        uint64_t chunk;
+        rc = chunk_refs_next(&refs, &meta, &chunk, err);
+        if (rc) return page_cursor_context(&v->b->file, &v->refs, err);
+        v->n_samples += meta.n;
+        v->t_min_ms = MIN_OF(v->t_min_ms, meta.t_min_ms);
+        v->t_max_ms = MAX_OF(v->t_max_ms, meta.t_max_ms);
+        rc = check_chunk(v, chunk, &meta, s, err);
+        if (!rc) continue;
+        err_context(err, "series %" PRIu32, id);
+        report(v, err);
+    }
+    return ERR_OK;
+}
+
+static void check_all_series(struct verifier *v)
+{
+    struct arena arena;
+    struct samples s;
+    arena_init(&arena, MEM_STORAGE, 0);
+    samples_init(&s, MEM_STORAGE, &arena);
+    v->t_min_ms = INT64_MAX;
+    v->t_max_ms = INT64_MIN;
+    bool complete = true;
+    for (uint32_t id = 0; id < v->b->n_series; id++) {
+        struct err err;
+        if (!check_series(v, id, &s, &err)) continue;
+        complete = false;
+        report(v, &err);
+    }
+    const struct block_info *info = &v->b->info;
+    if (complete && (v->next_chunk != info->n_chunks || v->n_samples != info->n_samples ||
+                     v->t_min_ms != info->t_min_ms || v->t_max_ms != info->t_max_ms))
+        complain(v, "the footer's counts and times; samples found:", v->n_samples);
+    samples_release(&s);
+    arena_release(&arena);
+}
+
+static enum err_code sum_postings(struct verifier *v, size_t list, struct tally *out,
+                                  struct err *err)
+{
+    struct bytes item;
+    enum err_code rc =
+        page_file_item(&v->b->file, &v->postings, SECTION_POSTINGS, list, &item, err);
+    if (rc) return rc;
+    struct postings_reader p = {.r = reader_init(item), .n_series = v->b->n_series};
+    uint32_t first, last;
+    while (postings_next(&p, &first, &last, &rc, err)) {
+        for (uint32_t id = first; id <= last; id++) {
+            out->n++;
+            out->hash_sum += series_hash(id);
+        }
+    }
+    return rc ? page_cursor_context(&v->b->file, &v->postings, err) : ERR_OK;
+}
+
+static void check_postings(struct verifier *v)
+{
+    for (size_t list = 0; list < (size_t)v->b->n_pairs + v->b->n_names; list++) {
+        struct err err;
+        struct tally found = {0};
+        if (sum_postings(v, list, &found, &err)) {
+            report(v, &err);
+            continue;
+        }
+        if (v->labels_known &&
+            (found.n != v->tallies[list].n || found.hash_sum != v->tallies[list].hash_sum))
+            complain(v, "postings are not the series with the label: list", list);
+    }
+}
+
+enum err_code block_verify(struct block *b, block_problem_fn *fn, void *ctx, struct err *err)
+{
+    err_clear(err);
+    struct verifier v = {.b = b, .fn = fn, .ctx = ctx, .first = err};
+    v.tallies = mem_calloc(MEM_STORAGE, (size_t)b->n_pairs + b->n_names, sizeof(*v.tallies));
+    if (!v.tallies) return err_set(err, ERR_NO_MEMORY, "checking a block");
+    check_pages(&v);
+    check_values(&v);
+    check_all_labels(&v);
+    check_all_series(&v);
+    check_postings(&v);
+    struct page_cursor *cursors[] = {&v.lists, &v.values, &v.refs, &v.chunks, &v.postings};
+    for (size_t i = 0; i < COUNT_OF(cursors); i++) page_cursor_release(cursors[i]);
+    mem_free(v.tallies);
+    return err->code;
+}
