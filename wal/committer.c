@@ -4,6 +4,8 @@
  * comes after a lost one of the same appender. */
 #include "wal/wal_private.h"
 
+/* Between attempts to start a segment on a disk that refuses. */
+#define FRESH_PAUSE_NS INT64_C(100000000)
 #define BATCH_KEEP_BYTES ((size_t)4 << 20) /* a buffer above this is given back after use */
 
 void wal_batch_init(struct wal_batch *b)
@@ -49,17 +51,8 @@ static void segment_grew(struct wal *wal)
     lock_release(&wal->lock);
 }
 
-static enum err_code next_segment(struct wal *wal, uint64_t base_pos, struct err *err)
+static enum err_code start_segment(struct wal *wal, uint64_t base_pos, struct err *err)
 {
-    if (wal->writer.file) {
-        enum err_code rc = ERR_OK;
-        if (wal->config.sync != WAL_SYNC_OFF) rc = timed_sync(wal, err);
-        if (rc) return rc;
-        segment_finish(&wal->writer);
-        lock_take(&wal->lock);
-        wal->segments[wal->n_segments - 1].bytes = wal->writer.off;
-        lock_release(&wal->lock);
-    }
     uint64_t index = wal->next_index++;
     enum err_code rc = segment_create(wal->env.io, wal->dir, index, base_pos,
                                       wal->config.segment_bytes, &wal->writer, err);
@@ -69,7 +62,47 @@ static enum err_code next_segment(struct wal *wal, uint64_t base_pos, struct err
     rc = wal_segment_add(wal, &s, err);
     wal_count_segments(wal);
     lock_release(&wal->lock);
+    if (rc) segment_abandon(&wal->writer);
     return rc;
+}
+
+static enum err_code next_segment(struct wal *wal, uint64_t base_pos, struct err *err)
+{
+    enum err_code rc = wal->config.sync == WAL_SYNC_OFF ? ERR_OK : timed_sync(wal, err);
+    if (rc) return rc;
+    segment_finish(&wal->writer);
+    lock_take(&wal->lock);
+    wal->segments[wal->n_segments - 1].bytes = wal->writer.off;
+    lock_release(&wal->lock);
+    return start_segment(wal, base_pos, err);
+}
+
+void committer_fresh_segment(struct wal *wal)
+{
+    struct err err;
+    wal->last_fresh_ns = clock_mono_ns(wal->env.clock);
+    lock_take(&wal->lock);
+    uint64_t base_pos = wal->fresh_pos;
+    lock_release(&wal->lock);
+    enum err_code rc = start_segment(wal, base_pos, &err);
+    lock_take(&wal->lock);
+    bool was_failed = wal->failed;
+    wal->fresh_wanted = false;
+    wal->failed = rc != ERR_OK;
+    if (rc) {
+        wal->why = err;
+        wal->fresh_pos = wal_position_jump(base_pos); /* a header may have reached the disk */
+    } else {
+        wal->in_segment = true;
+        wal->base_pos = base_pos;
+        wal->next_pos = base_pos + WAL_HEADER_BYTES;
+    }
+    lock_release(&wal->lock);
+    if (rc) metric_inc(wal->metrics.failures);
+    if (rc && !was_failed)
+        log_msg(wal->env.log, LOG_ERROR, "wal: cannot start a segment", LOG_ERR(&err));
+    else if (rc == ERR_OK && was_failed)
+        log_msg(wal->env.log, LOG_INFO, "wal: writes go on in a fresh segment");
 }
 
 static enum err_code batch_write(struct wal *wal, const struct wal_batch *b, struct err *err)
@@ -78,8 +111,7 @@ static enum err_code batch_write(struct wal *wal, const struct wal_batch *b, str
         const struct wal_part *part = &b->parts[i];
         size_t end = i + 1 < b->n_parts ? b->parts[i + 1].off : b->bytes.len;
         enum err_code rc = ERR_OK;
-        if (!wal->writer.file || wal->writer.base_pos != part->base_pos)
-            rc = next_segment(wal, part->base_pos, err);
+        if (wal->writer.base_pos != part->base_pos) rc = next_segment(wal, part->base_pos, err);
         if (rc == ERR_OK)
             rc =
                 segment_write(&wal->writer, bytes_of(b->bytes.p + part->off, end - part->off), err);
@@ -128,26 +160,11 @@ static void commit_failed(struct wal *wal, const struct err *why)
     lock_take(&wal->lock);
     wal->failed = true;
     wal->why = *why;
-    lock_release(&wal->lock);
-    batch_done(wal, why->code);
-
-    lock_take(&wal->lock);
-    struct wal_batch behind = wal->filling;
-    wal->filling = wal->writing;
-    wal->writing = behind;
     wal->in_segment = false;
-    wal->next_pos = wal_position_jump(wal->next_pos);
+    wal->fresh_pos = wal_position_jump(wal->next_pos);
     lock_release(&wal->lock);
     batch_done(wal, why->code);
-}
-
-static void commit_succeeded(struct wal *wal)
-{
-    lock_take(&wal->lock);
-    bool was_failed = wal->failed;
-    wal->failed = false;
-    lock_release(&wal->lock);
-    if (was_failed) log_msg(wal->env.log, LOG_INFO, "wal: writes go on in a fresh segment");
+    if (batch_take(wal)) batch_done(wal, why->code);
 }
 
 void committer_step(struct wal *wal, bool sync_now)
@@ -158,12 +175,10 @@ void committer_step(struct wal *wal, bool sync_now)
     if (took) rc = batch_write(wal, &wal->writing, &err);
     if (rc == ERR_OK && (sync_now || (took && wal->config.sync == WAL_SYNC_ALWAYS)))
         rc = timed_sync(wal, &err);
-    if (rc) {
+    if (rc)
         commit_failed(wal, &err);
-    } else if (took) {
-        commit_succeeded(wal);
+    else if (took)
         batch_done(wal, ERR_OK);
-    }
 }
 
 static int64_t sync_due_ns(const struct wal *wal)
@@ -172,20 +187,30 @@ static int64_t sync_due_ns(const struct wal *wal)
            clock_mono_ns(wal->env.clock);
 }
 
+/* How long the committer may sleep: 0 = there is something to do, INT64_MAX = until it is woken. Under the lock. */
+static int64_t committer_idle_ns(const struct wal *wal)
+{
+    if (wal->filling.n_waiters || wal->n_syncs_wanted != wal->n_syncs_done) return 0;
+    int64_t idle_ns = INT64_MAX;
+    if (wal->fresh_wanted)
+        idle_ns = wal->last_fresh_ns + FRESH_PAUSE_NS - clock_mono_ns(wal->env.clock);
+    else if (wal->config.sync == WAL_SYNC_INTERVAL && wal->writer.dirty)
+        idle_ns = sync_due_ns(wal);
+    return MAX_OF(idle_ns, 0);
+}
+
 /* Sleeps until there is something to do; false at the end. Under the lock. */
 static bool committer_wait(struct wal *wal)
 {
-    while (!wal->filling.n_waiters && wal->n_syncs_wanted == wal->n_syncs_done) {
+    for (;;) {
+        int64_t idle_ns = committer_idle_ns(wal);
+        if (idle_ns == 0) return true;
         if (wal->stopping) return false;
-        if (wal->config.sync != WAL_SYNC_INTERVAL || !wal->writer.dirty) {
+        if (idle_ns == INT64_MAX)
             cond_wait(&wal->work, &wal->lock);
-            continue;
-        }
-        int64_t left_ns = sync_due_ns(wal);
-        if (left_ns <= 0) return true;
-        (void)cond_wait_for(&wal->work, &wal->lock, left_ns);
+        else
+            (void)cond_wait_for(&wal->work, &wal->lock, idle_ns);
     }
-    return true;
 }
 
 void committer_run(void *arg)
@@ -194,12 +219,16 @@ void committer_run(void *arg)
     lock_take(&wal->lock);
     while (committer_wait(wal)) {
         uint64_t wanted = wal->n_syncs_wanted;
+        bool fresh = wal->fresh_wanted;
         bool sync_now = wanted != wal->n_syncs_done ||
                         (wal->config.sync == WAL_SYNC_INTERVAL && sync_due_ns(wal) <= 0);
         lock_release(&wal->lock);
-        committer_step(wal, sync_now);
+        if (fresh)
+            committer_fresh_segment(wal);
+        else
+            committer_step(wal, sync_now);
         lock_take(&wal->lock);
-        wal->n_syncs_done = wanted;
+        if (!fresh) wal->n_syncs_done = wanted;
         cond_broadcast(&wal->idle);
     }
     lock_release(&wal->lock);

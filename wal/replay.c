@@ -11,6 +11,8 @@ struct replay_segment {
     uint64_t extent;                   /* end of the last valid record in the file */
     uint64_t cut_to;                   /* new size of the file, if `cut` */
     bool cut, remove;
+    bool
+        settle; /* may hold bytes that were written and never synced: a killed process, a failed write */
 };
 struct replay {
     struct wal *wal;
@@ -113,6 +115,7 @@ static void replay_end(struct replay *rp, struct replay_segment *rs, const char 
         else
             replay_gap(rp, path, item);
     }
+    rs->settle = unfinished;
     if (unfinished && rs->s->bytes > item->off && !(bad_header && rs->extent == WAL_HEADER_BYTES)) {
         rs->cut = true;
         rs->cut_to = item->off;
@@ -197,12 +200,14 @@ static enum err_code replay_segment(struct replay *rp, struct replay_segment *rs
     return rc;
 }
 
-static enum err_code cut_file(struct io *io, const char *path, uint64_t size, struct err *err)
+/* Cuts the end off, and syncs: what has been replayed may not be lost by a later power cut. */
+static enum err_code settle_file(struct io *io, const char *path, const struct replay_segment *rs,
+                                 struct err *err)
 {
     struct file *file;
     enum err_code rc = io_open(io, path, IO_READ | IO_WRITE, &file, err);
     if (rc) return rc;
-    rc = file_truncate(file, size, err);
+    if (rs->cut) rc = file_truncate(file, rs->cut_to, err);
     if (rc == ERR_OK) rc = file_sync(file, err);
     file_close(file);
     return rc;
@@ -213,7 +218,7 @@ static enum err_code replay_tidy(struct wal *wal, struct replay_segment *rs, siz
 {
     bool removed = false;
     for (size_t i = 0; i < n; i++) {
-        if (!rs[i].cut && !rs[i].remove) continue;
+        if (!rs[i].settle && !rs[i].remove) continue;
         char path[IO_PATH_BYTES];
         enum err_code rc = segment_path(path, sizeof(path), wal->dir, rs[i].s->index, err);
         if (rc) return rc;
@@ -221,10 +226,10 @@ static enum err_code replay_tidy(struct wal *wal, struct replay_segment *rs, siz
             rc = io_unlink(wal->env.io, path, err);
             removed = true;
         } else {
-            rc = cut_file(wal->env.io, path, rs[i].cut_to, err);
-            rs[i].s->bytes = rs[i].cut_to;
+            rc = settle_file(wal->env.io, path, &rs[i], err);
+            if (rs[i].cut) rs[i].s->bytes = rs[i].cut_to;
         }
-        if (rc) return err_context(err, "cutting the unfinished end of %s", path);
+        if (rc) return err_context(err, "settling the end of %s", path);
     }
     return removed ? io_sync_dir(wal->env.io, wal->dir, err) : ERR_OK;
 }
@@ -277,7 +282,8 @@ static enum err_code replay_all(struct replay *rp, struct replay_segment *rs, si
         return err_set(err, ERR_CORRUPT, "log position %" PRIu64 " is out of range", reach);
     rc = replay_tidy(rp->wal, rs, n, err);
     if (rc) return rc;
-    rp->wal->next_pos = reach ? wal_position_jump(reach) : 0;
+    rp->wal->next_pos = reach;
+    rp->wal->fresh_pos = reach ? wal_position_jump(reach) : 0;
     forget_removed(rp->wal, rs);
     return ERR_OK;
 }
@@ -295,8 +301,8 @@ enum err_code wal_replay(struct wal *wal, uint64_t from_pos, wal_replay_fn *fn, 
     mem_free(rs);
     if (rc) return err_context(err, "replaying the log in %s", wal->dir);
     replay_count(wal, stats);
-    lock_take(&wal->lock);
+    /* On a full disk there is none: appends will try again, and what has been replayed can be read. */
+    committer_fresh_segment(wal);
     wal->replayed = true;
-    lock_release(&wal->lock);
-    return ERR_OK;
+    return wal->pool ? pool_submit(wal->pool, committer_run, wal, err) : ERR_OK;
 }

@@ -70,11 +70,11 @@ enum err_code segment_header_decode(const uint8_t *p, size_t len, struct segment
         out->state = SEGMENT_HEADER_MENDED;
     out->version = get_u32_le(h + 4);
     out->base_pos = get_u64_le(h + 8);
-    /* The checksum of another version may lie elsewhere: the magic is enough. */
-    if (memcmp(h, WAL_MAGIC, 4) == 0 && out->version != WAL_VERSION)
+    /* The checksum of a later version may lie elsewhere: the magic is enough. 0 is a header torn in writing. */
+    if (memcmp(h, WAL_MAGIC, 4) == 0 && out->version > WAL_VERSION)
         return err_set(err, ERR_VERSION, "WAL segment of version %" PRIu32 ", this build reads %u",
                        out->version, WAL_VERSION);
-    if (out->base_pos > WAL_POS_MAX) out->state = SEGMENT_HEADER_BAD;
+    if (out->version != WAL_VERSION || out->base_pos > WAL_POS_MAX) out->state = SEGMENT_HEADER_BAD;
     return ERR_OK;
 }
 

@@ -135,10 +135,7 @@ enum err_code wal_open(const struct env *env, const struct wal_config *config, s
     rc = wal->dir ? io_mkdir_all(env->io, wal->dir, err)
                   : err_set(err, ERR_NO_MEMORY, "no memory for the log");
     if (rc == ERR_OK) rc = list_segments(wal, err);
-    if (rc == ERR_OK && env->threads) {
-        rc = pool_new("wal", 1, 1, &wal->pool, err);
-        if (rc == ERR_OK) rc = pool_submit(wal->pool, committer_run, wal, err);
-    }
+    if (rc == ERR_OK && env->threads) rc = pool_new("wal", 1, 1, &wal->pool, err);
     if (rc) {
         wal_close(wal);
         return err_context(err, "opening the log in %s", config->dir);
@@ -250,12 +247,10 @@ static enum err_code batch_reserve(struct wal_batch *b, size_t n_bytes, struct e
 static uint64_t position_assign(struct wal *wal, size_t n_bytes)
 {
     struct wal_batch *b = &wal->filling;
-    bool full = wal->in_segment && wal->next_pos > wal->base_pos + WAL_HEADER_BYTES &&
-                wal->next_pos + n_bytes > wal->base_pos + wal->config.segment_bytes;
-    if (full || !wal->in_segment) {
+    if (wal->next_pos > wal->base_pos + WAL_HEADER_BYTES &&
+        wal->next_pos + n_bytes > wal->base_pos + wal->config.segment_bytes) {
         wal->base_pos = wal->next_pos;
         wal->next_pos += WAL_HEADER_BYTES;
-        wal->in_segment = true;
     }
     if (b->n_parts == 0 || b->parts[b->n_parts - 1].base_pos != wal->base_pos)
         b->parts[b->n_parts++] = (struct wal_part){wal->base_pos, b->bytes.len};
@@ -277,6 +272,12 @@ static enum err_code append_queue(struct wal *wal, const struct append *a, uint6
     size_t n_bytes = sizeof(a->head) + a->payload.len;
     ASSERT(wal->replayed);
     if (wal->stopping) return err_set(err, ERR_SHUTDOWN, "the log is closing");
+    if (!wal->in_segment) {
+        wal->fresh_wanted = true;
+        cond_signal(&wal->work);
+        *err = wal->why;
+        return err->code;
+    }
     if (n_bytes > wal->config.queue_bytes_max ||
         wal->queued_bytes > wal->config.queue_bytes_max - n_bytes)
         return err_set(err, ERR_LIMIT, "the log's queue is full: %zu bytes wait, at most %zu",
@@ -311,6 +312,11 @@ enum err_code wal_append(struct wal *wal, enum wal_type type, struct bytes paylo
     put_u32_le(a.head + 4, crc32c(crc, a.payload.p, a.payload.len));
 
     lock_take(&wal->lock);
+    if (!wal->in_segment && !wal->pool) {
+        lock_release(&wal->lock);
+        committer_fresh_segment(wal);
+        lock_take(&wal->lock);
+    }
     enum err_code rc = append_queue(wal, &a, pos, err);
     struct wal_scratch *surplus = scratch_give(wal, scratch);
     lock_release(&wal->lock);
@@ -350,7 +356,7 @@ enum err_code wal_commit(struct wal *wal, struct err *err)
 uint64_t wal_end_pos(struct wal *wal)
 {
     lock_take(&wal->lock);
-    uint64_t pos = wal->next_pos + (wal->in_segment ? 0 : WAL_HEADER_BYTES);
+    uint64_t pos = wal->next_pos;
     lock_release(&wal->lock);
     return pos;
 }

@@ -56,10 +56,14 @@ struct wal {
     struct cond work; /* for the committer: records, a wanted sync, or the end */
     struct cond idle; /* for wal_commit: `n_completed` or `n_synced` moved */
     struct wal_batch filling;
-    size_t queued_bytes;     /* of `filling` and of what the committer has taken */
-    uint64_t base_pos;       /* of the segment that is being filled, if `in_segment` */
-    uint64_t next_pos;       /* of the next record; base_pos of the next segment if not in one */
-    bool in_segment;         /* a segment for next_pos is open or will be made by the committer */
+    size_t queued_bytes; /* of `filling` and of what the committer has taken */
+    /* A position is given only while a segment for it is durable, or will follow one without a jump: so
+     * what a crash can make us forget lies within wal_position_jump() of what is on the disk. */
+    bool in_segment;         /* else appends fail with `why` and ask for a fresh segment */
+    uint64_t base_pos;       /* of the segment that is being filled, if in_segment */
+    uint64_t next_pos;       /* of the next record, if in_segment; all positions given are below */
+    uint64_t fresh_pos;      /* base_pos of the next fresh segment */
+    bool fresh_wanted;       /* by an append, from the committer */
     uint64_t n_appended;     /* records so far */
     uint64_t n_completed;    /* of these, done or failed */
     uint64_t n_failed;       /* number of the last record that failed; 0 = none */
@@ -78,13 +82,15 @@ struct wal {
     struct wal_batch writing;
     struct segment_writer writer;
     uint64_t next_index;
-    int64_t last_sync_ns;
+    int64_t last_sync_ns, last_fresh_ns;
 };
 
 /* Writes what has gathered, and runs the callbacks. One thread at a time. */
 void committer_step(struct wal *wal, bool sync_now);
 void committer_run(void *wal); /* the thread: until wal->stopping and nothing is left */
 void committer_finish(struct wal *wal);
+/* Starts a segment at wal->fresh_pos: at first, and after a failure. An error is kept in wal->why. */
+void committer_fresh_segment(struct wal *wal);
 
 void wal_batch_init(struct wal_batch *b);
 void wal_batch_release(struct wal_batch *b);

@@ -122,6 +122,13 @@ static inline void fixture_write(const struct fixture *f, unsigned index, const 
     CHECK_OK(file_write_at(file, 0, p, len, &err), &err);
     file_close(file);
 }
+/* The newest is the process's own: each opening starts one. */
+static inline void fixture_remove(const struct fixture *f, unsigned index)
+{
+    char path[512];
+    fixture_path(f, index, path, sizeof(path));
+    CHECK(unlink(path) == 0);
+}
 static inline bool fixture_has(const struct fixture *f, unsigned index)
 {
     char path[512];
