@@ -1,6 +1,7 @@
 /* base/io.c: what every `struct io` shares, made of its operations alone. */
 #include "base/io.h"
 
+#include <errno.h>
 #include <stdio.h>
 
 #include "base/arena.h"
@@ -167,9 +168,8 @@ static enum err_code check_dir(struct io *io, const char *path, struct err *err)
     rc = parent_of(path, parent, sizeof(parent), err);
     if (rc) return rc;
     /* A parent that we may not open is the administrator's, and older than we are. */
-    struct err ignored;
-    err_ignore(io_sync_dir(io, parent, &ignored));
-    return ERR_OK;
+    rc = io_sync_dir(io, parent, err);
+    return rc && (err->sys_errno == EACCES || err->sys_errno == EPERM) ? ERR_OK : rc;
 }
 
 enum err_code io_mkdir_all(struct io *io, const char *path, struct err *err)
@@ -181,9 +181,9 @@ enum err_code io_mkdir_all(struct io *io, const char *path, struct err *err)
         if (path[i] != '/' || path[i - 1] == '/') continue;
         enum err_code rc = copy_path(part, sizeof(part), path, i, err);
         if (rc) return rc;
-        if (io_exists(io, part)) continue;
-        rc = make_dir_synced(io, part, err);
-        if (rc && rc != ERR_EXISTS) return rc;
+        rc = io_exists(io, part) ? ERR_EXISTS : make_dir_synced(io, part, err);
+        if (rc == ERR_EXISTS) rc = check_dir(io, part, err);
+        if (rc) return rc;
     }
     enum err_code rc = copy_path(part, sizeof(part), path, n, err);
     if (rc) return rc;
