@@ -14,10 +14,12 @@
 
 struct query_limits {
     int64_t timeout_ms;       /* 2 min */
-    uint64_t samples_max;     /* 50,000,000 read by one query */
+    uint64_t samples_max;     /* 50,000,000 held at once, as Prometheus counts: all points of
+                               * selectors and range functions; the samples of one series */
     size_t memory_bytes_max;  /* 1 GiB */
     int64_t lookback_ms;      /* 5 min */
     int64_t subquery_step_ms; /* 1 min: subqueries without a resolution */
+    size_t batch_series;      /* 64: read and evaluated at once; changes no answer */
 };
 struct query_limits query_limits_default(void);
 

@@ -1,0 +1,263 @@
+/* query/eval_leaf.c: operators that read stored series: instant selectors and range functions over selectors. A
+ * batch of series is read and evaluated over the pool; the samples are gone when the batch is. */
+#include "query/eval_op.h"
+
+#include "storage/labels.h"
+
+/* Equal selectors of a query share what the source selected. */
+struct eval_select {
+    struct eval_select *next;
+    const struct plan *plan;
+    struct source_select *select;
+};
+
+static bool same_selection(const struct plan *a, const struct plan *b)
+{
+    if (a->mint_ms != b->mint_ms || a->maxt_ms != b->maxt_ms) return false;
+    if (a->n_matchers != b->n_matchers) return false;
+    for (size_t i = 0; i < a->n_matchers; i++) {
+        const struct matcher *x = &a->matchers[i], *y = &b->matchers[i];
+        if (x->op != y->op || !str_eq(x->name, y->name) || !str_eq(x->value, y->value))
+            return false;
+    }
+    return true;
+}
+
+enum err_code eval_select(struct eval *eval, const struct plan *plan, struct source_select **out,
+                          struct err *err)
+{
+    for (struct eval_select *s = eval->selects; s; s = s->next) {
+        if (!same_selection(s->plan, plan)) continue;
+        *out = s->select;
+        return ERR_OK;
+    }
+    struct eval_select *entry = EVAL_NEW(eval, struct eval_select);
+    if (!entry) return eval_no_memory(eval, err);
+    struct query_source *source = eval->env->source;
+    int64_t before_ns = clock_mono_ns(eval->env->clock);
+    enum err_code rc = source->ops->select(source, plan->matchers, plan->n_matchers, plan->mint_ms,
+                                           plan->maxt_ms, &entry->select, err);
+    eval->stats.select_ns += clock_mono_ns(eval->env->clock) - before_ns;
+    if (rc) return rc;
+    entry->plan = plan;
+    entry->next = eval->selects;
+    eval->selects = entry;
+    eval->stats.series += source->ops->count(entry->select);
+    *out = entry->select;
+    return ERR_OK;
+}
+
+void eval_release_selects(struct eval *eval)
+{
+    for (struct eval_select *s = eval->selects; s; s = s->next)
+        eval->env->source->ops->release(s->select);
+    eval->selects = NULL;
+}
+
+/* ---- the operator ---- */
+
+struct leaf_slot {
+    struct notes notes;
+    uint64_t n_samples; /* read */
+};
+
+struct op_leaf {
+    struct op op;
+    const struct plan *selector; /* what is read */
+    struct source_select *select;
+    size_t n_series, next_series;
+    size_t batch_max;
+    struct eval_workers workers;
+    struct eval_series *items; /* batch_max of each */
+    struct leaf_slot *slots;
+    struct window_job job; /* PLAN_RANGE */
+};
+
+/* The time of the sample instead of its value, in seconds. */
+static double sample_time(const struct samples *s, size_t i, enum function_id fn)
+{
+    return (double)(fn == FN_START_TIMESTAMP ? s->st_ms[i] : s->t_ms[i]) / 1000;
+}
+
+/* Newest sample in (t - lookback, t] at each step; nothing if that is a staleness marker. */
+static enum err_code select_plain(const struct plan *plan, const struct samples *s,
+                                  struct arena *arena, struct eval_series *out, struct err *err)
+{
+    const struct grid *grid = &plan->grid;
+    struct histogram *copy = NULL;
+    size_t copied = SIZE_MAX; /* the sample that `copy` is of: neighbouring steps share it */
+    bool want_times = plan->fn != FN_N;
+    if (plan->fn == FN_START_TIMESTAMP && !s->st_ms) return ERR_OK;
+    size_t next = 0; /* the first sample after the step */
+    for (size_t step = 0; step < grid->n; step++) {
+        int64_t end_ms = window_end(&plan->window, grid, step);
+        while (next < s->n && s->t_ms[next] <= end_ms) next++;
+        if (!next) continue;
+        size_t i = next - 1;
+        if (s->t_ms[i] <= end_ms - plan->window.range_ms || is_stale_nan(s->v[i])) continue;
+        struct histogram *h = s->h ? s->h[i] : NULL;
+        if (want_times && !(h && plan->fn == FN_INFO)) {
+            if (plan->fn == FN_START_TIMESTAMP && !s->st_ms[i]) continue;
+            series_set(out, step, sample_time(s, i, plan->fn), NULL);
+            continue;
+        }
+        if (h && !series_want_histograms(arena, grid->n, out)) return arena_fail(arena, err);
+        if (h && copied != i) {
+            enum err_code rc = histogram_copy(arena, h, &copy, err);
+            if (rc) return rc;
+            copied = i;
+        }
+        series_set(out, step, s->v[i], h ? copy : NULL);
+    }
+    return ERR_OK;
+}
+
+/* `smoothed`: between the neighbours on both sides of the step, floats only. */
+static void select_smoothed(const struct plan *plan, const struct samples *s,
+                            struct eval_series *out)
+{
+    const struct grid *grid = &plan->grid;
+    size_t next = 0;
+    for (size_t step = 0; step < grid->n; step++) {
+        int64_t end_ms = window_end(&plan->window, grid, step);
+        while (next < s->n && s->t_ms[next] <= end_ms) next++;
+        if (!next || s->t_ms[next - 1] <= end_ms - plan->window.range_ms) continue;
+        size_t i = next - 1;
+        if (s->h && s->h[i]) continue;
+        double v = s->v[i];
+        bool between = s->t_ms[i] < end_ms && next < s->n &&
+                       s->t_ms[next] <= end_ms + plan->window.extra_after_ms;
+        if (between && s->h && s->h[next]) continue;
+        if (between) {
+            double dt = (double)(s->t_ms[next] - s->t_ms[i]);
+            v += (s->v[next] - v) * (double)(end_ms - s->t_ms[i]) / dt;
+        }
+        series_set(out, step, v, NULL);
+    }
+}
+
+static enum err_code evaluate_select(const struct op_leaf *leaf, struct samples *samples,
+                                     struct arena *arena, struct eval_series *out, struct err *err)
+{
+    const struct plan *plan = leaf->op.plan;
+    if (!samples->n) return ERR_OK;
+    if (!series_alloc(arena, plan->grid.n, out)) return arena_fail(arena, err);
+    if (plan->mode != SELECT_SMOOTHED) return select_plain(plan, samples, arena, out, err);
+    samples_drop_stale(samples);
+    select_smoothed(plan, samples, out);
+    return ERR_OK;
+}
+
+static enum err_code leaf_series(struct op_leaf *leaf, struct eval_scratch *scratch, size_t slot,
+                                 struct err *err)
+{
+    struct eval *eval = leaf->op.eval;
+    const struct query_source_ops *source = eval->env->source->ops;
+    size_t i = leaf->next_series + slot;
+    struct eval_series *out = &leaf->items[slot];
+    *out = (struct eval_series){.labels = source->labels(leaf->select, i)};
+    notes_init(&leaf->slots[slot].notes, &scratch->arena);
+    leaf->slots[slot].n_samples = 0;
+    struct samples *samples = &scratch->samples;
+    eval_scratch_begin_series(scratch);
+    enum err_code rc = source->read(leaf->select, i, leaf->selector->mint_ms,
+                                    leaf->selector->maxt_ms, samples, err);
+    if (rc) return rc;
+    leaf->slots[slot].n_samples = samples->n;
+    if (samples->n > eval->env->limits.samples_max) return eval_too_many_samples(err);
+    if (leaf->op.plan->kind == PLAN_SELECT) {
+        out->drop_name = leaf->op.plan->fn != FN_N;
+        return evaluate_select(leaf, samples, &scratch->arena, out, err);
+    }
+    out->drop_name = leaf->job.drops_name;
+    return window_evaluate(&leaf->job, scratch, out->labels, &leaf->slots[slot].notes, out, err);
+}
+
+static void leaf_work(void *ctx, size_t worker, size_t slot)
+{
+    struct op_leaf *leaf = ctx;
+    struct eval_scratch *scratch = leaf->workers.items[worker];
+    struct err err;
+    if (leaf_series(leaf, scratch, slot, &err) && slot < scratch->err_slot) {
+        scratch->err = err;
+        scratch->err_slot = slot;
+    }
+}
+
+/* Notes and counts of a batch, in the order of its series. */
+static enum err_code leaf_account(struct op_leaf *leaf, size_t n, struct err *err)
+{
+    struct eval *eval = leaf->op.eval;
+    uint64_t n_points = 0;
+    for (size_t i = 0; i < n; i++) {
+        notes_merge(&eval->notes, &leaf->slots[i].notes);
+        eval->stats.samples += leaf->slots[i].n_samples;
+        if (leaf->items[i].present)
+            n_points += bitmap_count(leaf->items[i].present, leaf->op.n_steps);
+    }
+    return eval_count_samples(eval, n_points, err);
+}
+
+static enum err_code leaf_next(struct op *op, struct eval_batch *out, struct err *err)
+{
+    struct op_leaf *leaf = CONTAINER_OF(op, struct op_leaf, op);
+    do {
+        size_t n = MIN_OF(leaf->batch_max, leaf->n_series - leaf->next_series);
+        *out = (struct eval_batch){leaf->items, n};
+        if (!n) break;
+        enum err_code rc = eval_poll(op->eval, err);
+        if (rc) return rc;
+        eval_workers_reset(op->eval, &leaf->workers);
+        eval_for(op->eval, n, leaf_work, leaf);
+        rc = eval_workers_error(&leaf->workers, err);
+        if (!rc) rc = leaf_account(leaf, n, err);
+        if (rc) return rc;
+        leaf->next_series += n;
+        batch_compact(out, op->n_steps);
+    } while (!out->n);
+    return ERR_OK;
+}
+
+static const struct op_class LEAF = {leaf_next};
+
+static enum err_code leaf_open(struct eval *eval, const struct plan *plan,
+                               const struct plan *selector, struct op_leaf **out, struct err *err)
+{
+    struct op_leaf *leaf = EVAL_NEW(eval, struct op_leaf);
+    if (!leaf) return eval_no_memory(eval, err);
+    op_init(&leaf->op, &LEAF, eval, plan);
+    leaf->selector = selector;
+    *out = leaf;
+    /* An empty grid reads nothing; its windows have no end. */
+    if (!plan->grid.n) return ERR_OK;
+    enum err_code rc = eval_select(eval, selector, &leaf->select, err);
+    if (rc) return rc;
+    leaf->n_series = eval->env->source->ops->count(leaf->select);
+    leaf->batch_max =
+        MIN_OF(eval_batch_series(eval, plan->grid.n), MAX_OF(leaf->n_series, (size_t)1));
+    leaf->items = EVAL_ARRAY(eval, struct eval_series, leaf->batch_max);
+    leaf->slots = EVAL_ARRAY(eval, struct leaf_slot, leaf->batch_max);
+    if (!leaf->items || !leaf->slots) return eval_no_memory(eval, err);
+    return eval_workers_new(eval, &leaf->workers, err);
+}
+
+enum err_code op_open_select(struct eval *eval, const struct plan *plan, struct op **out,
+                             struct err *err)
+{
+    struct op_leaf *leaf;
+    enum err_code rc = leaf_open(eval, plan, plan, &leaf, err);
+    if (!rc) *out = &leaf->op;
+    return rc;
+}
+
+enum err_code op_open_range(struct eval *eval, const struct plan *plan, struct op **out,
+                            struct err *err)
+{
+    const struct plan *range = plan->args[plan->main_arg];
+    if (range->kind == PLAN_SUBQUERY) return op_open_subquery_range(eval, plan, out, err);
+    struct op_leaf *leaf;
+    enum err_code rc = leaf_open(eval, plan, range, &leaf, err);
+    if (!rc) rc = window_job_init(eval, plan, &leaf->job, err);
+    if (!rc) *out = &leaf->op;
+    return rc;
+}
