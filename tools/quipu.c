@@ -1,0 +1,40 @@
+/* tools/quipu.c: the command line. Each command is in its own file and has its own --help. */
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "tools/bench.h"
+
+static const struct {
+    const char *name, *doc;
+    enum exit_code (*run)(int argc, char **argv);
+} commands[] = {
+    {"bench", "put load on a server: quipu bench ingest, quipu bench query", cmd_bench},
+};
+
+static void help(FILE *out)
+{
+    fprintf(out, "usage: quipu COMMAND [options]\n\n");
+    for (size_t i = 0; i < COUNT_OF(commands); i++)
+        fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].doc);
+    fprintf(out, "\nquipu COMMAND --help tells more. quipu --version prints the version.\n");
+}
+
+int main(int argc, char **argv)
+{
+    signal(SIGPIPE, SIG_IGN);
+    const char *name = argc > 1 ? argv[1] : "";
+    if (strcmp(name, "--version") == 0) {
+        printf("quipu %s\n", QUIPU_VERSION);
+        return EXIT_CODE_OK;
+    }
+    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) {
+        help(stdout);
+        return EXIT_CODE_OK;
+    }
+    for (size_t i = 0; i < COUNT_OF(commands); i++)
+        if (strcmp(name, commands[i].name) == 0) return commands[i].run(argc - 1, argv + 1);
+    if (argc > 1) fprintf(stderr, "quipu: unknown command '%s'\n\n", name);
+    help(stderr);
+    return EXIT_CODE_USAGE;
+}
