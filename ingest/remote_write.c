@@ -1,0 +1,372 @@
+/* ingest/remote_write.c: see remote_write.h.
+ *
+ * A request is answered by whoever is last: the handler, which still has to say what was refused, or the log's committer,
+ * which knows that the rest is durable. Both go through call_finish(). */
+#include "ingest/remote_write.h"
+
+#include <inttypes.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <strings.h>
+
+#include "base/metric.h"
+#include "ingest/snappy.h"
+#include "ingest/write_request.h"
+
+#define RETRY_AFTER_SECONDS "5"
+#define TENANT_HEADER "X-Scope-OrgID"
+
+struct remote_write {
+    struct env env;
+    struct engine *engine;
+    struct remote_write_config config;
+    struct metric_histogram *decode_seconds;
+};
+
+/* One request, in its arena. */
+struct call {
+    struct remote_write *rw;
+    struct http_request *req;
+    struct write_request w;
+    _Atomic int parties;     /* release at each party's end, acquire at the last one's */
+    enum err_code stored_rc; /* written by the committer before it ends its part */
+    struct err err;          /* what went wrong, when an engine call said no */
+};
+
+struct remote_write_config remote_write_config_default(void)
+{
+    return (struct remote_write_config){
+        .message_bytes_max = (size_t)32 << 20,
+        .memory_bytes_max = (size_t)256 << 20,
+        .labels = {.labels_max = 64, .name_bytes_max = 1024, .value_bytes_max = 4096}};
+}
+
+enum err_code remote_write_new(const struct env *env, struct engine *engine,
+                               const struct remote_write_config *config, struct remote_write **out,
+                               struct err *err)
+{
+    struct remote_write *rw = mem_calloc(MEM_INGEST, 1, sizeof(*rw));
+    if (!rw) return err_set(err, ERR_NO_MEMORY, "no memory for remote write");
+    rw->env = *env;
+    rw->engine = engine;
+    rw->config = *config;
+    rw->decode_seconds =
+        metric_histogram(env->metrics, "quipu_ingest_decode_seconds",
+                         "Time to decode a write request and put it into the head.", "",
+                         METRIC_SECONDS, METRIC_SECONDS_N);
+    *out = rw;
+    return ERR_OK;
+}
+
+void remote_write_free(struct remote_write *rw)
+{
+    mem_free(rw);
+}
+
+/* ---- answers ---- */
+
+static void answer(struct remote_write *rw, struct http_request *req, unsigned status,
+                   const char *text)
+{
+    char label[32];
+    snprintf(label, sizeof(label), "status=\"%u\"", status);
+    metric_inc(metric_counter(rw->env.metrics, "quipu_ingest_requests_total",
+                              "Write requests by the status of their answer.", label));
+    if (status == 503) http_set_header(req, "Retry-After", RETRY_AFTER_SECONDS);
+    if (status == 204)
+        http_respond(req, status, NULL, (struct bytes){NULL, 0});
+    else
+        http_respond_text(req, status, "%s", text);
+}
+
+/* What the engine could not do: 503 for what passes, so that senders keep the data and come again; a stock
+ * Prometheus would drop it on anything below 500. */
+static unsigned engine_status(enum err_code rc)
+{
+    switch (rc) {
+    case ERR_LIMIT:
+    case ERR_NO_MEMORY:
+    case ERR_NO_SPACE:
+    case ERR_BUSY:
+    case ERR_SHUTDOWN: return 503;
+    case ERR_INVALID: return 400;
+    default: return 500;
+    }
+}
+
+static void count_tenant(struct call *c, const char *name, const char *help, struct str tenant,
+                         const char *extra, uint64_t n)
+{
+    if (n == 0) return;
+    char label[TENANT_NAME_BYTES_MAX + 64], all[TENANT_NAME_BYTES_MAX + 128];
+    metric_label(label, sizeof(label), "tenant", tenant);
+    snprintf(all, sizeof(all), "%s%s%s", label, *extra ? "," : "", extra);
+    metric_add(metric_counter(c->rw->env.metrics, name, help, all), n);
+}
+
+static void count_request(struct call *c, struct tenant *tenant, size_t n_floats,
+                          size_t n_histograms)
+{
+    struct str name = tenant_name(tenant);
+    count_tenant(c, "quipu_ingest_samples_total", "Float samples taken in.", name, "", n_floats);
+    count_tenant(c, "quipu_ingest_histograms_total", "Native histogram samples taken in.", name, "",
+                 n_histograms);
+    count_tenant(c, "quipu_ingest_ignored_total", "What was received but is not stored.", name,
+                 "kind=\"exemplar\"", c->w.n_exemplars);
+    for (int reason = 1; reason < REJECT_N; reason++) {
+        char extra[64];
+        snprintf(extra, sizeof(extra), "reason=\"%s\"",
+                 reject_reason_name((enum reject_reason)reason));
+        count_tenant(c, "quipu_ingest_rejected_samples_total", "Samples refused, by reason.", name,
+                     extra, c->w.rejected[reason]);
+    }
+}
+
+static void answer_problems(struct call *c)
+{
+    struct buf text;
+    buf_init(&text, MEM_INGEST);
+    size_t shown = MIN_OF(c->w.n_problems, (size_t)WRITE_PROBLEMS_SHOWN);
+    for (size_t i = 0; i < shown; i++)
+        buf_printf(&text, "%s%s", i ? "\n" : "", c->w.problems[i] ? c->w.problems[i] : "invalid");
+    if (c->w.n_problems > shown)
+        buf_printf(&text, "\nand %zu more; the rest of the request was stored",
+                   c->w.n_problems - shown);
+    buf_u8(&text, 0);
+    answer(c->rw, c->req, 400, text.failed ? "invalid series" : (const char *)text.p);
+    buf_release(&text);
+}
+
+static void call_answer(struct call *c)
+{
+    char text[ERR_TEXT_BYTES + ERR_FILE_BYTES];
+    if (c->stored_rc && c->err.code == ERR_OK)
+        err_set(&c->err, c->stored_rc, "the log could not be written (%s)",
+                err_code_name(c->stored_rc));
+    if (c->err.code)
+        answer(c->rw, c->req, engine_status(c->err.code),
+               err_describe(&c->err, text, sizeof(text)));
+    else if (c->w.n_problems)
+        answer_problems(c);
+    else
+        answer(c->rw, c->req, 204, "");
+}
+
+static void call_finish(struct call *c)
+{
+    if (atomic_fetch_sub_explicit(&c->parties, 1, memory_order_acq_rel) == 1) call_answer(c);
+}
+
+/* On the committer thread. */
+static void call_stored(void *arg, enum err_code rc)
+{
+    struct call *c = arg;
+    c->stored_rc = rc;
+    call_finish(c);
+}
+
+/* ---- storing ---- */
+
+static struct series *source_find(void *ctx, uint64_t hash, struct bytes sent, struct series *hint)
+{
+    return tenant_find_series(ctx, hash, sent, hint);
+}
+
+static enum err_code source_add(void *ctx, struct labels labels, uint64_t hash, struct bytes sent,
+                                struct series *hint, struct series **out, struct err *err)
+{
+    return tenant_add_series(ctx, labels, hash, sent, hint, out, err);
+}
+
+static void reject_times(struct call *c, struct tenant *tenant, const struct write_result *result)
+{
+    if (!result->first_bad) return;
+    struct err why;
+    struct labels labels = {NULL, 0};
+    char text[201];
+    if (series_labels(tenant, result->first_bad, c->w.arena, &labels, &why)) labels.n = 0;
+    labels_short(labels, text, sizeof(text));
+    if (result->first_bad_too_new)
+        err_set(&why, ERR_INVALID,
+                "out of bounds: timestamp is too far in the future: timestamp: %" PRId64
+                " series: '%s' (err-quipu-too-far-in-future)",
+                result->first_bad_t_ms, text);
+    else
+        err_set(&why, ERR_INVALID,
+                "out of bounds: timestamp is too far in the past: timestamp: %" PRId64
+                " series: '%s' (err-quipu-too-far-in-past)",
+                result->first_bad_t_ms, text);
+    size_t n = result->n_too_new + result->n_too_old;
+    bool too_new = result->first_bad_too_new;
+    write_request_reject(&c->w, too_new ? REJECT_TOO_NEW : REJECT_TOO_OLD, 0, &why);
+    c->w.n_problems += n - 1;
+    c->w.rejected[REJECT_TOO_NEW] += result->n_too_new;
+    c->w.rejected[REJECT_TOO_OLD] += result->n_too_old;
+}
+
+/* Under the tenant's gate. After this the committer may be done with its part at any time; the call itself stays
+ * until our own part ends. */
+static void call_write(struct call *c, struct tenant *tenant)
+{
+    struct write_batch *b = &c->w.batch;
+    struct write_result result = {0};
+    size_t n = b->n, n_histograms = b->n_histograms;
+    if (n + n_histograms == 0) return;
+    atomic_fetch_add_explicit(&c->parties, 1, memory_order_relaxed);
+    if (tenant_write(tenant, b, call_stored, c, &result, &c->err)) {
+        atomic_fetch_sub_explicit(&c->parties, 1, memory_order_relaxed);
+        n = n_histograms = 0;
+    }
+    reject_times(c, tenant, &result);
+    count_request(c, tenant, n, n_histograms);
+}
+
+static enum err_code call_store(struct call *c, struct tenant *tenant, struct bytes message,
+                                struct err *err)
+{
+    struct series_source source = {source_find, source_add, tenant};
+    tenant_write_begin(tenant);
+    write_request_init(&c->w, &c->req->arena, &c->rw->config.labels, source);
+    enum err_code rc = write_request_decode(&c->w, message, err);
+    if (rc == ERR_OK) call_write(c, tenant);
+    tenant_write_end(tenant);
+    if (rc) return rc;
+    if (c->w.batch.n + c->w.batch.n_histograms == 0 && c->w.n_problems)
+        count_request(c, tenant, 0, 0);
+    /* Descriptions last: they may wait for the catalog, and only when they changed. */
+    if (c->err.code == ERR_OK && c->w.n_metadata &&
+        tenant_put_metadata(tenant, c->w.metadata, c->w.n_metadata, &c->err))
+        return ERR_OK; /* the answer is c->err's */
+    if (c->err.code == ERR_OK && c->w.add_rc) c->err = c->w.add_err;
+    return ERR_OK;
+}
+
+/* ---- what the headers say ---- */
+
+/* The next part of a header value up to `sep`, blanks trimmed. */
+static struct str next_part(struct str *rest, char sep)
+{
+    const char *at = rest->len ? memchr(rest->p, sep, rest->len) : NULL;
+    size_t len = at ? (size_t)(at - rest->p) : rest->len;
+    struct str part = {rest->p, len};
+    size_t skip = at ? len + 1 : len;
+    rest->p += skip;
+    rest->len -= skip;
+    while (part.len && (part.p[0] == ' ' || part.p[0] == '\t')) part.p++, part.len--;
+    while (part.len && (part.p[part.len - 1] == ' ' || part.p[part.len - 1] == '\t')) part.len--;
+    return part;
+}
+
+static bool same_word(struct str s, const char *word)
+{
+    return s.len == strlen(word) && (s.len == 0 || strncasecmp(s.p, word, s.len) == 0);
+}
+
+/* False: answered with 415. */
+static bool content_type_ok(struct remote_write *rw, struct http_request *req)
+{
+    struct str all = http_header(req, "Content-Type", NULL), rest = all;
+    if (!all.p || all.len == 0) return true;
+    char text[512];
+    struct str media = next_part(&rest, ';');
+    if (!same_word(media, "application/x-protobuf")) {
+        snprintf(text, sizeof(text),
+                 "expected application/x-protobuf as the first (media) part, got %.200s "
+                 "content-type",
+                 arena_str(&req->arena, all).p);
+        answer(rw, req, 415, text);
+        return false;
+    }
+    while (rest.len) {
+        struct str value = next_part(&rest, ';'), whole = value;
+        struct str name = next_part(&value, '=');
+        if (name.len == whole.len) {
+            snprintf(text, sizeof(text),
+                     "as per https://www.rfc-editor.org/rfc/rfc9110#parameter expected parameters "
+                     "to be key-values, got %.*s in %.*s content-type",
+                     STR_ARG(whole), STR_ARG(all));
+            answer(rw, req, 415, text);
+            return false;
+        }
+        if (same_word(name, "proto") && !str_eq(value, STR("prometheus.WriteRequest"))) {
+            snprintf(text, sizeof(text),
+                     "got %.200s content type; remote write protobuf message %.100s is not "
+                     "accepted by this server; supported: prometheus.WriteRequest",
+                     arena_str(&req->arena, all).p, arena_str(&req->arena, value).p);
+            answer(rw, req, 415, text);
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool encoding_ok(struct remote_write *rw, struct http_request *req)
+{
+    struct str encoding = http_header(req, "Content-Encoding", NULL);
+    if (!encoding.p || encoding.len == 0 || same_word(encoding, "snappy")) return true;
+    char text[256];
+    snprintf(text, sizeof(text),
+             "%.100s encoding (compression) is not accepted by this server; only snappy is "
+             "acceptable",
+             arena_str(&req->arena, encoding).p);
+    answer(rw, req, 415, text);
+    return false;
+}
+
+static bool tenant_ok(struct remote_write *rw, struct http_request *req, struct str *name)
+{
+    size_t count = 0;
+    struct err err;
+    *name = http_header(req, TENANT_HEADER, &count);
+    if (count > 1) {
+        answer(rw, req, 400, "multiple org IDs present");
+        return false;
+    }
+    if (count == 0 || !name->p) *name = STR(TENANT_DEFAULT);
+    if (tenant_name_check(*name, &err) == ERR_OK) return true;
+    answer(rw, req, 400, err.text);
+    return false;
+}
+
+static bool body_ok(struct remote_write *rw, struct http_request *req, struct bytes *message)
+{
+    struct err err;
+    enum err_code rc =
+        snappy_decode(req->body, rw->config.message_bytes_max, &req->arena, message, &err);
+    if (rc == ERR_OK) return true;
+    answer(rw, req, rc == ERR_NO_MEMORY ? 503 : 400, err.text);
+    return false;
+}
+
+void remote_write_handle(void *ctx, struct http_request *req)
+{
+    struct remote_write *rw = ctx;
+    int64_t start_ns = clock_mono_ns(rw->env.clock);
+    struct str name;
+    struct bytes message;
+    req->arena.budget_bytes = rw->config.memory_bytes_max;
+    if (!content_type_ok(rw, req) || !encoding_ok(rw, req) || !tenant_ok(rw, req, &name) ||
+        !body_ok(rw, req, &message))
+        return;
+    struct call *c = ARENA_NEW(&req->arena, struct call);
+    if (!c) {
+        answer(rw, req, 503, "no memory for the request");
+        return;
+    }
+    c->rw = rw;
+    c->req = req;
+    atomic_init(&c->parties, 1); /* ours */
+    struct tenant *tenant;
+    struct err err;
+    enum err_code rc = engine_tenant(rw->engine, name, true, &tenant, &c->err);
+    if (rc) {
+        call_finish(c);
+        return;
+    }
+    rc = call_store(c, tenant, message, &err);
+    metric_observe(rw->decode_seconds, (double)(clock_mono_ns(rw->env.clock) - start_ns) / 1e9);
+    if (rc == ERR_OK)
+        call_finish(c);
+    else /* malformed, or larger than any request may be: nothing was stored */
+        answer(rw, req, rc == ERR_INVALID ? 400 : rc == ERR_LIMIT ? 413 : 503, err.text);
+}

@@ -1,0 +1,51 @@
+/* ingest/write_request.h: a decoded remote write 1.0 body (prometheus.WriteRequest) into columns for the engine.
+ * The message is walked in place; a known series costs a hash of its label bytes and a look-up. Bad series and
+ * samples are left out and told apart from a bad message: they hurt nobody else in the request. */
+#ifndef QUIPU_INGEST_WRITE_REQUEST_H
+#define QUIPU_INGEST_WRITE_REQUEST_H
+
+#include "engine/engine.h"
+#include "ingest/label_check.h"
+
+#define WRITE_PROBLEMS_SHOWN 3
+
+/* Where series come from: a tenant of the engine, or a test's table. Semantics as tenant_find_series and
+ * tenant_add_series. */
+struct series_source {
+    struct series *(*find)(void *ctx, uint64_t hash, struct bytes sent, struct series *hint);
+    enum err_code (*add)(void *ctx, struct labels labels, uint64_t hash, struct bytes sent,
+                         struct series *hint, struct series **out, struct err *err);
+    void *ctx;
+};
+
+struct write_request {
+    struct arena *arena;
+    const struct label_limits *limits;
+    struct series_source source;
+
+    struct write_batch batch;
+    size_t cap, h_cap;
+    struct catalog_metadata *metadata;
+    size_t n_metadata, metadata_cap;
+
+    size_t n_exemplars;                         /* checked, not stored */
+    size_t rejected[REJECT_N];                  /* samples and histograms left out, by reason */
+    size_t n_problems;                          /* series and samples that were refused */
+    const char *problems[WRITE_PROBLEMS_SHOWN]; /* what is wrong with the first of them */
+    enum err_code
+        add_rc; /* a new series had no room (ERR_LIMIT, ERR_NO_MEMORY): the rest was taken */
+    struct err add_err;
+    struct series *hint; /* the series before, for the look-up of the next */
+};
+
+void write_request_init(struct write_request *w, struct arena *arena,
+                        const struct label_limits *limits, struct series_source source);
+/* ERR_INVALID: the message is malformed, nothing of it is to be stored. ERR_LIMIT, ERR_NO_MEMORY: over the arena's
+ * budget. */
+MUST_USE enum err_code write_request_decode(struct write_request *w, struct bytes message,
+                                            struct err *err);
+/* Counts n refused samples and keeps the text of the first few problems. */
+void write_request_reject(struct write_request *w, enum reject_reason reason, size_t n,
+                          const struct err *why);
+
+#endif
