@@ -406,6 +406,29 @@ static enum err_code series_add(struct write_request *w, struct pb *outer,
     return ERR_OK;
 }
 
+/* Exemplars are not kept; a malformed one is a malformed message all the same. */
+static void exemplar_check(struct pb *outer, struct bytes message)
+{
+    struct pb pb = pb_init(message, "Exemplar");
+    struct pb_field f;
+    struct label label;
+    while (outer->error == PB_OK && pb_next(&pb, &f)) {
+        if (f.number == 1 && pb_expect(&pb, &f, PB_LEN, "Labels"))
+            (void)label_decode(outer, f.bytes, &label);
+        if (f.number == 2) (void)pb_expect(&pb, &f, PB_FIXED64, "Value");
+        if (f.number == 3) (void)pb_expect(&pb, &f, PB_VARINT, "Timestamp");
+    }
+    if (pb.error) *outer = pb;
+}
+
+static void exemplars_check(struct pb *outer, struct bytes rest)
+{
+    struct pb pb = pb_init(rest, "TimeSeries");
+    struct pb_field f;
+    while (outer->error == PB_OK && pb_next(&pb, &f))
+        if (f.number == 3) exemplar_check(outer, f.bytes);
+}
+
 static enum err_code series_samples(struct write_request *w, struct pb *outer, struct bytes rest,
                                     struct series *series, struct err *err)
 {
@@ -433,6 +456,10 @@ static enum err_code series_decode(struct write_request *w, struct pb *outer, st
     struct series_parts parts;
     enum err_code rc = series_split(w, outer, message, &parts, err);
     if (rc || outer->error) return rc;
+    if (UNLIKELY(parts.n_exemplars)) exemplars_check(outer, parts.rest);
+    w->n_exemplars += parts.n_exemplars;
+    /* Without samples there is nothing to keep, and no series to make. */
+    if (outer->error || parts.n_samples + parts.n_histograms == 0) return ERR_OK;
     uint64_t hash = hash_xxh3(parts.labels.p, parts.labels.len);
     struct series *series = w->source.find(w->source.ctx, hash, parts.labels, w->hint);
     if (UNLIKELY(!series)) {
@@ -440,7 +467,6 @@ static enum err_code series_decode(struct write_request *w, struct pb *outer, st
         if (rc || outer->error || !series) return rc;
     }
     w->hint = series;
-    w->n_exemplars += parts.n_exemplars;
     return series_samples(w, outer, parts.rest, series, err);
 }
 
