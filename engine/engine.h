@@ -25,9 +25,10 @@ struct engine_config {
     int64_t flush_window_ms; /* 30 min: a head is flushed when its oldest arrival is older */
     size_t
         head_bytes_max; /* all tenants: past it the largest head is flushed; past twice it ERR_LIMIT */
-    size_t page_cache_bytes; /* 64 MiB */
-    size_t tenants_max;      /* 10,000 */
-    uint64_t series_max;     /* all tenants; 0: none but memory */
+    size_t page_cache_bytes;   /* 64 MiB */
+    size_t tenants_max;        /* 10,000 */
+    uint64_t series_max;       /* all tenants; 0: none but memory */
+    size_t registry_bytes_max; /* labels and tables of live series, all tenants; 0: none */
     enum wal_sync wal_sync;
     uint64_t wal_segment_bytes; /* 64 MiB */
     uint64_t
@@ -38,7 +39,8 @@ struct engine_config engine_config_default(const char *data_dir);
 /* Locks the directory (ERR_BUSY: another process has it), opens the catalog and the blocks, replays the WAL. */
 MUST_USE enum err_code engine_open(const struct env *env, const struct engine_config *config,
                                    struct engine **out, struct err *err);
-/* Changes what may change while running: retention_ms, future_max_ms, flush_window_ms, head_bytes_max, series_max. */
+/* Changes what may change while running: retention_ms, future_max_ms, flush_window_ms, head_bytes_max, series_max,
+ * registry_bytes_max. */
 void engine_reconfigure(struct engine *engine, const struct engine_config *config);
 /* flush: heads go to blocks first, so that the next start is quick. Otherwise just stops (all that was
  * acknowledged is in the WAL anyway). Frees all; no call may be running. */
@@ -46,6 +48,9 @@ MUST_USE enum err_code engine_close(struct engine *engine, bool flush, struct er
 /* One round of background work: due flushes, WAL cut, retention. The engine's own thread calls it every second;
  * without env->threads the owner does. */
 MUST_USE enum err_code engine_step(struct engine *engine, struct err *err);
+/* Waits until all that was written before is durable, or failed (the error). Without env->threads: does it, and
+ * completions run inside. */
+MUST_USE enum err_code engine_commit(struct engine *engine, struct err *err);
 /* Flushes the head of one tenant (NULL: of all) now; returns when the blocks are in the catalog. */
 MUST_USE enum err_code engine_flush(struct engine *engine, struct tenant *tenant, struct err *err);
 /* The last failure that stops writes (disk full, fsync), for /-/ready; false when all is well. */

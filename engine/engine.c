@@ -1,0 +1,452 @@
+/* engine/engine.c: opening and closing, the table of tenants, background work. */
+#include <stdlib.h>
+
+#include "base/hash.h"
+#include "engine/engine_private.h"
+
+#define STEP_NS INT64_C(1000000000)
+#define RETAIN_NS (INT64_C(60) * 1000000000)
+
+struct engine_config engine_config_default(const char *data_dir)
+{
+    return (struct engine_config){.data_dir = data_dir,
+                                  .future_max_ms = INT64_C(10) * 60 * 1000,
+                                  .flush_window_ms = INT64_C(30) * 60 * 1000,
+                                  .head_bytes_max = (size_t)256 << 20,
+                                  .page_cache_bytes = (size_t)64 << 20,
+                                  .tenants_max = 10000,
+                                  .wal_sync = WAL_SYNC_ALWAYS,
+                                  .wal_segment_bytes = UINT64_C(64) << 20,
+                                  .wal_held_bytes_max = UINT64_C(256) << 20};
+}
+
+void engine_reconfigure(struct engine *e, const struct engine_config *config)
+{
+    struct engine_limits *l = &e->limits;
+    atomic_store_explicit(&l->retention_ms, config->retention_ms, memory_order_relaxed);
+    atomic_store_explicit(&l->future_max_ms, config->future_max_ms, memory_order_relaxed);
+    atomic_store_explicit(&l->flush_window_ms, config->flush_window_ms, memory_order_relaxed);
+    atomic_store_explicit(&l->head_bytes_max, config->head_bytes_max, memory_order_relaxed);
+    atomic_store_explicit(&l->registry_bytes_max, config->registry_bytes_max, memory_order_relaxed);
+    atomic_store_explicit(&l->series_max, config->series_max, memory_order_relaxed);
+}
+
+/* ---- tenants ---- */
+
+struct tenant *engine_tenant_at(struct engine *e, size_t i)
+{
+    rwlock_read(&e->tenants_lock);
+    struct tenant *t = i < e->n_tenants ? e->tenants[i] : NULL;
+    rwlock_release(&e->tenants_lock);
+    return t;
+}
+
+static uint32_t name_tag(struct str name)
+{
+    uint64_t hash = hash_xxh3(name.p, name.len);
+    return (uint32_t)(hash ^ hash >> 32);
+}
+
+struct tenant *engine_find_tenant(struct engine *e, struct str name)
+{
+    struct tenant *t = NULL;
+    rwlock_read(&e->tenants_lock);
+    struct idmap_cursor c = idmap_find(&e->tenants_by_name, name_tag(name));
+    for (uint32_t id; !t && (id = idmap_next(&e->tenants_by_name, &c)) != 0;)
+        if (str_eq(tenant_name(e->tenants[id - 1]), name)) t = e->tenants[id - 1];
+    rwlock_release(&e->tenants_lock);
+    return t;
+}
+
+enum err_code engine_add_tenant(struct engine *e, const struct catalog_tenant *row,
+                                struct tenant **out, struct err *err)
+{
+    struct tenant *t;
+    enum err_code rc = tenant_new(e, row, &t, err);
+    if (rc) return rc;
+    rwlock_write(&e->tenants_lock);
+    void *items = e->tenants;
+    rc = mem_grow(MEM_REGISTRY, &items, &e->tenants_cap, e->n_tenants + 1, sizeof(t), err);
+    e->tenants = items;
+    if (!rc && !idmap_reserve(&e->tenants_by_name))
+        rc = err_set(err, ERR_NO_MEMORY, "no memory for a tenant");
+    if (!rc) {
+        e->tenants[e->n_tenants++] = t;
+        idmap_insert(&e->tenants_by_name, name_tag(row->name), (uint32_t)e->n_tenants);
+    }
+    rwlock_release(&e->tenants_lock);
+    if (rc) {
+        tenant_free(t);
+        return rc;
+    }
+    *out = t;
+    return ERR_OK;
+}
+
+/* Under create_lock. */
+static enum err_code create_tenant(struct engine *e, struct str name, struct tenant **out,
+                                   struct err *err)
+{
+    *out = engine_find_tenant(e, name);
+    if (*out) return ERR_OK; /* somebody was faster */
+    if (e->n_tenants >= e->config.tenants_max)
+        return err_set(err, ERR_LIMIT, "there are %zu tenants, at most %zu", e->n_tenants,
+                       e->config.tenants_max);
+    struct catalog_tenant row;
+    enum err_code rc = catalog_tenant(e->catalog, name, clock_wall_ms(e->env.clock), &row, err);
+    return rc ? rc : engine_add_tenant(e, &row, out, err);
+}
+
+enum err_code engine_tenant(struct engine *e, struct str name, bool create, struct tenant **out,
+                            struct err *err)
+{
+    enum err_code rc = tenant_name_check(name, err);
+    if (rc) return rc;
+    *out = engine_find_tenant(e, name);
+    if (*out) return ERR_OK;
+    if (!create) return err_set(err, ERR_NOT_FOUND, "no tenant %.*s", STR_ARG(name));
+    lock_take(&e->create_lock);
+    rc = create_tenant(e, name, out, err);
+    lock_release(&e->create_lock);
+    return rc;
+}
+
+void engine_tenants(struct engine *e, void (*fn)(void *ctx, struct tenant *tenant), void *ctx)
+{
+    struct tenant *t;
+    for (size_t i = 0; (t = engine_tenant_at(e, i)) != NULL; i++) fn(ctx, t);
+}
+
+/* ---- failures ---- */
+
+void engine_note_failure(struct engine *e, const struct err *failure)
+{
+    lock_take(&e->fail_lock);
+    e->failed = failure != NULL;
+    if (failure) e->failure = *failure;
+    lock_release(&e->fail_lock);
+}
+
+bool engine_failed(struct engine *e, struct err *why)
+{
+    if (wal_failed(e->wal, why)) return true;
+    lock_take(&e->fail_lock);
+    bool failed = e->failed;
+    if (failed) *why = e->failure;
+    lock_release(&e->fail_lock);
+    return failed;
+}
+
+/* ---- background work ---- */
+
+static bool flush_due(struct engine *e, struct tenant *t, int64_t now_ns)
+{
+    int64_t first_ns = atomic_load_explicit(&t->first_arrival_ns, memory_order_relaxed);
+    int64_t window_ms = atomic_load_explicit(&e->limits.flush_window_ms, memory_order_relaxed);
+    uint64_t held = tenant_held_pos(t), end = wal_end_pos(e->wal);
+    if (held == POS_NONE) return false;
+    if (first_ns && now_ns - first_ns >= window_ms * 1000000) return true;
+    if (atomic_load(&t->held_pos) != POS_NONE) return true; /* an earlier flush failed */
+    return end > held && end - held > e->config.wal_held_bytes_max;
+}
+
+static bool may_retry(struct tenant *t, int64_t now_ns)
+{
+    lock_take(&t->flush_lock);
+    bool may = t->retry_ns <= now_ns;
+    lock_release(&t->flush_lock);
+    return may;
+}
+
+/* NULL: none has anything. */
+static struct tenant *largest_head(struct engine *e, int64_t now_ns)
+{
+    struct tenant *largest = NULL, *t;
+    int64_t most = 0;
+    for (size_t i = 0; (t = engine_tenant_at(e, i)) != NULL; i++) {
+        int64_t bytes = atomic_load_explicit(&t->head_bytes, memory_order_relaxed);
+        if (bytes <= most || tenant_held_pos(t) == POS_NONE || !may_retry(t, now_ns)) continue;
+        largest = t;
+        most = bytes;
+    }
+    return largest;
+}
+
+static bool over_budget(struct engine *e)
+{
+    int64_t bytes = atomic_load_explicit(&e->head_bytes, memory_order_relaxed);
+    size_t max = atomic_load_explicit(&e->limits.head_bytes_max, memory_order_relaxed);
+    return bytes > 0 && (size_t)bytes > max;
+}
+
+/* The first error is returned, the rest is done all the same. */
+static void keep_first(enum err_code *first, enum err_code rc, struct err *err,
+                       const struct err *one)
+{
+    if (!rc || *first) return;
+    *first = rc;
+    *err = *one;
+}
+
+static enum err_code step_flushes(struct engine *e, int64_t now_ns, struct err *err)
+{
+    enum err_code first = ERR_OK;
+    struct tenant *t;
+    struct err one;
+    for (size_t i = 0; (t = engine_tenant_at(e, i)) != NULL; i++) {
+        if (flush_due(e, t, now_ns) && may_retry(t, now_ns))
+            keep_first(&first, tenant_flush(t, false, &one), err, &one);
+        else
+            tenant_sweep(t);
+    }
+    /* A select may keep what was flushed, so the largest may stay the largest: once each. */
+    for (size_t i = 0; over_budget(e) && i < e->n_tenants; i++) {
+        t = largest_head(e, now_ns);
+        if (!t) break;
+        keep_first(&first, tenant_flush(t, false, &one), err, &one);
+    }
+    return first;
+}
+
+static enum err_code step_retention(struct engine *e, int64_t now_ns, struct err *err)
+{
+    enum err_code first = ERR_OK;
+    struct tenant *t;
+    struct err one;
+    if (e->last_retain_ns && now_ns - e->last_retain_ns < RETAIN_NS) return ERR_OK;
+    e->last_retain_ns = now_ns;
+    for (size_t i = 0; (t = engine_tenant_at(e, i)) != NULL; i++)
+        keep_first(&first, tenant_retain(t, &one), err, &one);
+    return first;
+}
+
+/* The end first: a writer that is behind it has told its position before. */
+static enum err_code step_wal_cut(struct engine *e, struct err *err)
+{
+    uint64_t end = wal_end_pos(e->wal), keep = end;
+    struct tenant *t;
+    for (size_t i = 0; (t = engine_tenant_at(e, i)) != NULL; i++) {
+        uint64_t held = tenant_held_pos(t);
+        keep = MIN_OF(keep, held);
+    }
+    metric_set(e->metrics.wal_held_bytes, (double)(end - keep));
+    return wal_cut(e->wal, keep, err);
+}
+
+static void step_metrics(struct engine *e)
+{
+    struct tenant *t;
+    int64_t bytes = atomic_load_explicit(&e->head_bytes, memory_order_relaxed);
+    metric_set(e->metrics.head_bytes, (double)bytes);
+    for (size_t i = 0; (t = engine_tenant_at(e, i)) != NULL; i++) {
+        struct tenant_stats stats;
+        tenant_stats(t, &stats);
+        metric_set(t->metrics.series, (double)stats.series_active);
+        metric_set(t->metrics.blocks, (double)stats.blocks);
+        metric_set(t->metrics.block_bytes, (double)stats.block_bytes);
+    }
+}
+
+enum err_code engine_step(struct engine *e, struct err *err)
+{
+    enum err_code first = ERR_OK;
+    struct err one;
+    lock_take(&e->step_lock);
+    int64_t now_ns = clock_mono_ns(e->env.clock);
+    keep_first(&first, step_flushes(e, now_ns, &one), err, &one);
+    keep_first(&first, step_retention(e, now_ns, &one), err, &one);
+    keep_first(&first, step_wal_cut(e, &one), err, &one);
+    step_metrics(e);
+    lock_release(&e->step_lock);
+    return first;
+}
+
+enum err_code engine_commit(struct engine *e, struct err *err)
+{
+    return wal_commit(e->wal, err);
+}
+
+enum err_code engine_flush(struct engine *e, struct tenant *tenant, struct err *err)
+{
+    if (tenant) return tenant_flush(tenant, false, err);
+    enum err_code first = ERR_OK;
+    struct err one;
+    struct tenant *t;
+    for (size_t i = 0; (t = engine_tenant_at(e, i)) != NULL; i++)
+        keep_first(&first, tenant_flush(t, false, &one), err, &one);
+    return first;
+}
+
+void engine_wake(struct engine *e)
+{
+    if (!e->has_thread) return;
+    lock_take(&e->wake_lock);
+    e->waked = true;
+    cond_signal(&e->wake);
+    lock_release(&e->wake_lock);
+}
+
+static void *background(void *arg)
+{
+    struct engine *e = arg;
+    lock_take(&e->wake_lock);
+    while (!e->stopping) {
+        if (!e->waked) (void)cond_wait_for(&e->wake, &e->wake_lock, STEP_NS);
+        e->waked = false;
+        if (e->stopping) break;
+        lock_release(&e->wake_lock);
+        struct err err;
+        if (engine_step(e, &err))
+            log_msg(e->env.log, LOG_ERROR, "background work failed", LOG_ERR(&err));
+        lock_take(&e->wake_lock);
+    }
+    lock_release(&e->wake_lock);
+    return NULL;
+}
+
+static void background_stop(struct engine *e)
+{
+    if (!e->has_thread) return;
+    lock_take(&e->wake_lock);
+    e->stopping = true;
+    cond_signal(&e->wake);
+    lock_release(&e->wake_lock);
+    pthread_join(e->thread, NULL);
+    e->has_thread = false;
+}
+
+/* ---- open and close ---- */
+
+static void metrics_open(struct engine *e)
+{
+    struct metrics *m = e->env.metrics;
+    e->metrics = (struct engine_metrics){
+        .head_bytes = metric_gauge(m, "quipu_head_bytes",
+                                   "Memory of samples that are not in blocks yet.", ""),
+        .flushes = metric_counter(m, "quipu_flushes_total", "Heads written to blocks.", ""),
+        .flush_failures = metric_counter(m, "quipu_flush_failures_total",
+                                         "Heads that could not be written to blocks.", ""),
+        .quarantined =
+            metric_counter(m, "quipu_blocks_quarantined_total",
+                           "Blocks of the catalog that are missing or broken and left out.", ""),
+        .unknown_series =
+            metric_counter(m, "quipu_recovery_unknown_series_samples_total",
+                           "Samples of the log whose series' definition is lost.", ""),
+        .unknown_tenants = metric_counter(m, "quipu_recovery_unknown_tenant_records_total",
+                                          "Records of the log of tenants that are no more.", ""),
+        .wal_held_bytes = metric_gauge(m, "quipu_wal_held_bytes",
+                                       "Log kept because its samples are not in blocks yet.", ""),
+        .flush_seconds = metric_histogram(m, "quipu_flush_seconds", "Time of a flush of one head.",
+                                          "", METRIC_SECONDS, METRIC_SECONDS_N)};
+}
+
+/* Everything that engine_free undoes without looking. */
+static struct engine *engine_new(const struct env *env, const struct engine_config *config)
+{
+    struct engine *e = mem_calloc(MEM_BASE, 1, sizeof(*e));
+    if (!e) return NULL;
+    e->env = *env;
+    e->config = *config;
+    lock_init(&e->create_lock, LOCK_ENGINE);
+    rwlock_init(&e->tenants_lock, LOCK_LEAF);
+    lock_init(&e->scratch_lock, LOCK_LEAF);
+    lock_init(&e->rng_lock, LOCK_LEAF);
+    lock_init(&e->fail_lock, LOCK_LEAF);
+    lock_init(&e->step_lock, LOCK_SERVER);
+    lock_init(&e->wake_lock, LOCK_LEAF);
+    cond_init(&e->wake);
+    bool ok = cell_pool_init(&e->registry_pool, MEM_REGISTRY);
+    for (size_t i = 0; i < HEAD_STRIPES; i++) {
+        lock_init(&e->stripes[i].lock, LOCK_SHARD);
+        ok = cells_init(&e->stripes[i].cells, MEM_HEAD) && ok;
+    }
+    e->data_dir = mem_strdup(MEM_BASE, config->data_dir);
+    e->config.data_dir = e->data_dir;
+    engine_reconfigure(e, config);
+    metrics_open(e);
+    if (ok && e->data_dir) return e;
+    struct err ignored; /* the caller says what */
+    err_ignore(engine_close(e, false, &ignored));
+    return NULL;
+}
+
+static void engine_free(struct engine *e)
+{
+    wal_close(e->wal); /* completions run here for the last time */
+    for (size_t i = 0; i < e->n_tenants; i++) tenant_free(e->tenants[i]);
+    mem_free(e->tenants);
+    idmap_release(&e->tenants_by_name);
+    write_scratch_free_all(e);
+    if (e->cache) page_cache_free(e->cache);
+    catalog_close(e->catalog);
+    file_close(e->lock_file);
+    for (size_t i = 0; i < HEAD_STRIPES; i++) {
+        if (e->stripes[i].cells.slab) cells_release(&e->stripes[i].cells);
+        lock_destroy(&e->stripes[i].lock);
+    }
+    cell_pool_release(&e->registry_pool);
+    lock_destroy(&e->create_lock);
+    rwlock_destroy(&e->tenants_lock);
+    lock_destroy(&e->scratch_lock);
+    lock_destroy(&e->rng_lock);
+    lock_destroy(&e->fail_lock);
+    lock_destroy(&e->step_lock);
+    lock_destroy(&e->wake_lock);
+    cond_destroy(&e->wake);
+    mem_free(e->data_dir);
+    mem_free(e);
+}
+
+static enum err_code open_lock_file(struct engine *e, struct err *err)
+{
+    char path[IO_PATH_BYTES];
+    enum err_code rc = io_mkdir_all(e->env.io, e->data_dir, err);
+    if (!rc) rc = io_path(path, sizeof(path), err, e->data_dir, "LOCK");
+    if (!rc) rc = io_open(e->env.io, path, IO_READ | IO_WRITE | IO_CREATE, &e->lock_file, err);
+    if (!rc) rc = file_lock(e->lock_file, err);
+    return rc == ERR_BUSY ? err_context(err, "another process has %s open", e->data_dir) : rc;
+}
+
+static enum err_code open_wal(struct engine *e, struct err *err)
+{
+    char path[IO_PATH_BYTES];
+    enum err_code rc = io_path(path, sizeof(path), err, e->data_dir, "wal");
+    if (rc) return rc;
+    struct wal_config config = wal_config_default(path);
+    config.sync = e->config.wal_sync;
+    config.segment_bytes = e->config.wal_segment_bytes;
+    return wal_open(&e->env, &config, &e->wal, err);
+}
+
+enum err_code engine_open(const struct env *env, const struct engine_config *config,
+                          struct engine **out, struct err *err)
+{
+    *out = NULL;
+    struct engine *e = engine_new(env, config);
+    if (!e) return err_set(err, ERR_NO_MEMORY, "no memory for the engine");
+    enum err_code rc = open_lock_file(e, err);
+    if (!rc) rc = catalog_open(&e->env, e->data_dir, &e->catalog, err);
+    if (!rc) rc = page_cache_new(&e->env, config->page_cache_bytes, &e->cache, err);
+    if (!rc) rc = open_wal(e, err);
+    if (!rc) rc = engine_recover(e, err);
+    if (!rc && env->threads) {
+        int failed = pthread_create(&e->thread, NULL, background, e);
+        if (failed) rc = err_set_errno(err, failed, "the engine's thread");
+        e->has_thread = !failed;
+    }
+    if (rc) {
+        engine_free(e);
+        return err_context(err, "opening %s", config->data_dir);
+    }
+    *out = e;
+    return ERR_OK;
+}
+
+enum err_code engine_close(struct engine *e, bool flush, struct err *err)
+{
+    background_stop(e);
+    enum err_code rc = flush ? engine_flush(e, NULL, err) : ERR_OK;
+    if (!rc && flush) rc = step_wal_cut(e, err);
+    engine_free(e);
+    return rc;
+}

@@ -1,0 +1,86 @@
+/* engine/engine_private.h: the engine from inside. */
+#ifndef QUIPU_ENGINE_PRIVATE_H
+#define QUIPU_ENGINE_PRIVATE_H
+
+#include "engine/tenant.h"
+
+struct engine_metrics {
+    struct metric *head_bytes, *flushes, *flush_failures, *quarantined, *unknown_series,
+        *unknown_tenants;
+    struct metric *wal_held_bytes;
+    struct metric_histogram *flush_seconds;
+};
+
+/* Of engine_config, what may change while running. relaxed */
+struct engine_limits {
+    _Atomic int64_t retention_ms, future_max_ms, flush_window_ms;
+    _Atomic size_t head_bytes_max, registry_bytes_max;
+    _Atomic uint64_t series_max;
+};
+
+struct write_scratch; /* see write.c */
+
+struct engine {
+    struct env env;
+    struct engine_config config; /* as opened; limits has what changes */
+    struct engine_limits limits;
+    char *data_dir;
+    struct file *lock_file;
+    struct catalog *catalog;
+    struct page_cache *cache;
+    struct wal *wal;
+
+    struct cell_pool registry_pool;
+    struct head_stripe stripes[HEAD_STRIPES];
+    _Atomic uint64_t n_series;  /* of all tenants; relaxed */
+    _Atomic int64_t head_bytes; /* relaxed */
+    /* Failed log writes. A completion raises it before any later record's completion runs. acquire, release */
+    _Atomic uint32_t wal_epoch;
+
+    struct lock create_lock;    /* rank LOCK_ENGINE: one new tenant at a time */
+    struct rwlock tenants_lock; /* rank LOCK_LEAF; guards the table: */
+    struct tenant **tenants;    /* never removed */
+    size_t n_tenants, tenants_cap;
+    struct idmap tenants_by_name; /* tag of the name -> index + 1 */
+
+    struct lock scratch_lock; /* rank LOCK_LEAF; guards scratch */
+    struct write_scratch *scratch;
+    struct lock rng_lock;  /* rank LOCK_LEAF; guards env.rng */
+    struct lock fail_lock; /* rank LOCK_LEAF; guards failed and failure */
+    bool failed;
+    struct err failure; /* of the last flush */
+
+    struct lock step_lock; /* rank LOCK_SERVER: one engine_step at a time; guards last_retain_ns */
+    int64_t last_retain_ns;
+    struct lock wake_lock; /* rank LOCK_LEAF; guards stopping, waked */
+    struct cond wake;
+    bool stopping, waked, has_thread;
+    pthread_t thread;
+    struct engine_metrics metrics;
+};
+
+static inline struct head_stripe *tenant_stripe(const struct tenant *t, const struct series *s)
+{
+    return &t->engine->stripes[tenant_stripe_idx(t, s)];
+}
+static inline uint32_t tenant_log_mark(const struct tenant *t, uint32_t wal_epoch)
+{
+    return t->gen + wal_epoch;
+}
+
+/* The i-th tenant, NULL behind the last. */
+struct tenant *engine_tenant_at(struct engine *engine, size_t i);
+MUST_USE enum err_code engine_add_tenant(struct engine *engine, const struct catalog_tenant *row,
+                                         struct tenant **out, struct err *err);
+/* NULL: none. */
+struct tenant *engine_find_tenant(struct engine *engine, struct str name);
+/* The background thread looks sooner than its second is over. */
+void engine_wake(struct engine *engine);
+/* NULL: all is well again. */
+void engine_note_failure(struct engine *engine, const struct err *failure);
+void write_scratch_free_all(struct engine *engine);
+
+/* recover.c: blocks of the catalog, then the WAL. */
+MUST_USE enum err_code engine_recover(struct engine *engine, struct err *err);
+
+#endif

@@ -1,0 +1,168 @@
+/* engine/label_query.c: names and values of labels. Without matchers they come from the index; with matchers, from
+ * the labels of what matches. */
+#include <stdlib.h>
+
+#include "engine/engine_private.h"
+
+/* Texts that others keep until the answer is copied. */
+struct texts {
+    struct str *items;
+    size_t n, cap;
+};
+
+static enum err_code texts_add(struct texts *texts, struct str s, struct err *err)
+{
+    /* Neighbours repeat themselves: half of the sorting saved. */
+    if (texts->n && str_eq(texts->items[texts->n - 1], s)) return ERR_OK;
+    void *items = texts->items;
+    enum err_code rc =
+        mem_grow(MEM_QUERY, &items, &texts->cap, texts->n + 1, sizeof(*texts->items), err);
+    texts->items = items;
+    if (!rc) texts->items[texts->n++] = s;
+    return rc;
+}
+
+static int compare_texts(const void *a, const void *b)
+{
+    return str_cmp(*(const struct str *)a, *(const struct str *)b);
+}
+
+static enum err_code texts_finish(struct texts *texts, size_t limit, struct arena *arena,
+                                  struct str **out, size_t *n, bool *truncated, struct err *err)
+{
+    size_t n_unique = 0;
+    if (texts->n) qsort(texts->items, texts->n, sizeof(*texts->items), compare_texts);
+    for (size_t i = 0; i < texts->n; i++)
+        if (i == 0 || !str_eq(texts->items[i], texts->items[n_unique - 1]))
+            texts->items[n_unique++] = texts->items[i];
+    *truncated = limit > 0 && n_unique > limit;
+    *n = *truncated ? limit : n_unique;
+    *out = ARENA_ARRAY(arena, struct str, *n);
+    if (!*out) return arena_fail(arena, err);
+    for (size_t i = 0; i < *n; i++) {
+        (*out)[i] = arena_str(arena, texts->items[i]);
+        if (!(*out)[i].p) return arena_fail(arena, err);
+    }
+    return ERR_OK;
+}
+
+/* ---- from the index ---- */
+
+/* NULL name: names. Texts of the registry live as long as the view is held. */
+static enum err_code head_texts(struct tenant *t, const struct str *name, int64_t mint_ms,
+                                int64_t maxt_ms, struct texts *texts, struct err *err)
+{
+    int64_t min_ms, max_ms;
+    enum err_code rc = ERR_OK;
+    tenant_head_range(t, &min_ms, &max_ms);
+    if (min_ms > maxt_ms || max_ms < mint_ms) return ERR_OK;
+    struct registry *reg = &t->registry;
+    rwlock_read(&reg->lock);
+    if (name) {
+        uint32_t id = registry_find_name(reg, *name);
+        const struct label_name *found = id ? registry_name(reg, id) : NULL;
+        for (size_t i = 0; !rc && found && i < found->n; i++) {
+            const struct label_pair *pair = registry_pair(reg, found->pairs[i]);
+            rc = texts_add(texts, (struct str){pair->value, pair->len}, err);
+        }
+    } else {
+        for (uint32_t id = 1; !rc && id <= reg->names.n_slots; id++) {
+            const struct label_name *found = registry_name(reg, id);
+            if (found) rc = texts_add(texts, (struct str){found->text, found->len}, err);
+        }
+    }
+    rwlock_release(&reg->lock);
+    return rc;
+}
+
+static enum err_code block_texts(struct block *block, const struct str *name, struct arena *scratch,
+                                 struct texts *texts, struct err *err)
+{
+    struct str *items;
+    size_t n = 0;
+    enum err_code rc = name ? block_label_values(block, *name, scratch, &items, &n, err)
+                            : block_label_names(block, scratch, &items, &n, err);
+    for (size_t i = 0; !rc && i < n; i++) rc = texts_add(texts, items[i], err);
+    return rc;
+}
+
+static enum err_code index_texts(struct tenant *t, const struct view *view, const struct str *name,
+                                 int64_t mint_ms, int64_t maxt_ms, struct arena *scratch,
+                                 struct texts *texts, struct err *err)
+{
+    enum err_code rc = head_texts(t, name, mint_ms, maxt_ms, texts, err);
+    for (size_t i = 0; !rc && i < view->n_blocks; i++) {
+        const struct block_info *info = block_info(view->blocks[i]);
+        if (info->t_min_ms > maxt_ms || info->t_max_ms < mint_ms) continue;
+        rc = block_texts(view->blocks[i], name, scratch, texts, err);
+    }
+    return rc;
+}
+
+/* ---- from series ---- */
+
+static enum err_code select_texts(const struct engine_select *sel, const struct str *name,
+                                  struct texts *texts, struct err *err)
+{
+    enum err_code rc = ERR_OK;
+    for (size_t i = 0; !rc && i < select_count(sel); i++) {
+        struct labels labels = select_labels(sel, i);
+        for (size_t k = 0; !rc && k < labels.n; k++) {
+            if (!name)
+                rc = texts_add(texts, labels.items[k].name, err);
+            else if (str_eq(labels.items[k].name, *name))
+                rc = texts_add(texts, labels.items[k].value, err);
+        }
+    }
+    return rc;
+}
+
+struct label_query {
+    const struct str *name; /* NULL: names are asked for */
+    const struct matcher *matchers;
+    size_t n_matchers;
+    int64_t mint_ms, maxt_ms;
+    size_t limit;
+};
+
+static enum err_code label_query(struct tenant *t, const struct label_query *q, struct arena *arena,
+                                 struct str **out, size_t *n, bool *truncated, struct err *err)
+{
+    struct texts texts = {0};
+    struct arena scratch;
+    struct engine_select *sel = NULL;
+    struct view *view = NULL;
+    enum err_code rc;
+    arena_init(&scratch, MEM_QUERY, 0);
+    if (q->n_matchers) {
+        rc = tenant_select(t, q->matchers, q->n_matchers, q->mint_ms, q->maxt_ms, &sel, err);
+        if (!rc) rc = select_texts(sel, q->name, &texts, err);
+    } else {
+        view = views_take(&t->views);
+        rc = index_texts(t, view, q->name, q->mint_ms, q->maxt_ms, &scratch, &texts, err);
+    }
+    if (!rc) rc = texts_finish(&texts, q->limit, arena, out, n, truncated, err);
+    select_release(sel);
+    if (view) views_give(&t->views, view);
+    arena_release(&scratch);
+    mem_free(texts.items);
+    return rc;
+}
+
+enum err_code tenant_label_names(struct tenant *t, const struct matcher *matchers,
+                                 size_t n_matchers, int64_t mint_ms, int64_t maxt_ms, size_t limit,
+                                 struct arena *arena, struct str **out, size_t *n, bool *truncated,
+                                 struct err *err)
+{
+    struct label_query q = {NULL, matchers, n_matchers, mint_ms, maxt_ms, limit};
+    return label_query(t, &q, arena, out, n, truncated, err);
+}
+
+enum err_code tenant_label_values(struct tenant *t, struct str name, const struct matcher *matchers,
+                                  size_t n_matchers, int64_t mint_ms, int64_t maxt_ms, size_t limit,
+                                  struct arena *arena, struct str **out, size_t *n, bool *truncated,
+                                  struct err *err)
+{
+    struct label_query q = {&name, matchers, n_matchers, mint_ms, maxt_ms, limit};
+    return label_query(t, &q, arena, out, n, truncated, err);
+}

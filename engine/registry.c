@@ -1,0 +1,458 @@
+/* engine/registry.c: creating series and finding them by labels and by the bytes sent. */
+#include "engine/registry.h"
+
+#include "base/hash.h"
+
+#define ALIASES_MAX 4 /* of one series: senders that encode the same labels differently */
+
+void registry_init(struct registry *reg, struct cell_pool *pool, _Atomic uint64_t *n_series_all)
+{
+    memset(reg, 0, sizeof(*reg));
+    reg->pool = pool;
+    reg->n_series_all = n_series_all;
+    reg->next_id = 1;
+    reg->first_id = 1;
+    reg->tag_mask = UINT32_MAX;
+    rwlock_init(&reg->lock, LOCK_TENANT_VIEW);
+    for (size_t i = 0; i < ALIAS_SHARDS; i++) lock_init(&reg->shards[i].lock, LOCK_INTERN);
+}
+
+/* ---- tables of names and pairs ---- */
+
+/* A slot for one more item; 0 when memory is out. Nothing is taken until table_set. */
+static uint32_t table_slot(struct idtable *t)
+{
+    if (t->free) {
+        uint32_t i = t->first_free;
+        while (t->items[i]) i++;
+        t->first_free = i;
+        return i + 1;
+    }
+    struct err ignored; /* the caller says it in its own words */
+    void *items = t->items;
+    if (t->n_slots >= UINT32_MAX - 1 ||
+        mem_grow(MEM_REGISTRY, &items, &t->cap, t->n_slots + 1, sizeof(void *), &ignored))
+        return 0;
+    t->items = items;
+    return (uint32_t)t->n_slots + 1;
+}
+
+static void table_set(struct idtable *t, uint32_t id, void *item)
+{
+    if (id > t->n_slots)
+        t->n_slots = id;
+    else
+        t->free--;
+    t->items[id - 1] = item;
+    t->n++;
+}
+
+static void table_clear(struct idtable *t, uint32_t id)
+{
+    t->items[id - 1] = NULL;
+    t->first_free = t->free ? MIN_OF(t->first_free, id - 1) : id - 1;
+    t->free++;
+    t->n--;
+}
+
+static uint32_t fold(const struct registry *reg, uint64_t hash)
+{
+    return (uint32_t)(hash ^ hash >> 32) & reg->tag_mask;
+}
+
+static uint32_t name_tag(const struct registry *reg, struct str name)
+{
+    return fold(reg, hash_xxh3(name.p, name.len));
+}
+
+static uint32_t pair_tag(const struct registry *reg, uint32_t name, struct str value)
+{
+    return fold(reg, hash_xxh3(value.p, value.len) + name * UINT64_C(0x9e3779b97f4a7c15));
+}
+
+uint32_t registry_find_name(const struct registry *reg, struct str name)
+{
+    struct idmap_cursor c = idmap_find(&reg->by_name, name_tag(reg, name));
+    for (uint32_t id; (id = idmap_next(&reg->by_name, &c)) != 0;) {
+        const struct label_name *found = registry_name(reg, id);
+        if (str_eq((struct str){found->text, found->len}, name)) return id;
+    }
+    return 0;
+}
+
+uint32_t registry_find_pair(const struct registry *reg, uint32_t name, struct str value)
+{
+    struct idmap_cursor c = idmap_find(&reg->by_pair, pair_tag(reg, name, value));
+    for (uint32_t id; (id = idmap_next(&reg->by_pair, &c)) != 0;) {
+        const struct label_pair *found = registry_pair(reg, id);
+        if (found->name == name && str_eq((struct str){found->value, found->len}, value)) return id;
+    }
+    return 0;
+}
+
+/* 0 when memory is out. */
+static uint32_t name_add(struct registry *reg, struct str text)
+{
+    uint32_t id = table_slot(&reg->names);
+    if (!id || !idmap_reserve(&reg->by_name)) return 0;
+    struct label_name *name = cell_pool_get(reg->pool, sizeof(*name) + text.len);
+    if (!name) return 0;
+    *name = (struct label_name){.tag = name_tag(reg, text), .len = (uint32_t)text.len};
+    memcpy(name->text, text.p, text.len);
+    table_set(&reg->names, id, name);
+    idmap_insert(&reg->by_name, name->tag, id);
+    return id;
+}
+
+static void name_drop_if_unused(struct registry *reg, uint32_t id, uint64_t view)
+{
+    struct label_name *name = registry_name(reg, id);
+    if (name->n > 0) return;
+    idmap_remove(&reg->by_name, name->tag, id);
+    table_clear(&reg->names, id);
+    mem_free(name->pairs);
+    name->retired = (struct retired){reg->retired_names, view, (uint32_t)sizeof(*name) + name->len};
+    reg->retired_names = &name->retired;
+}
+
+static uint32_t pair_add(struct registry *reg, uint32_t name_id, struct str value)
+{
+    struct label_name *name = registry_name(reg, name_id);
+    uint32_t id = table_slot(&reg->pairs);
+    void *pairs = name->pairs;
+    struct err ignored; /* the caller says it in its own words */
+    if (!id || !idmap_reserve(&reg->by_pair) ||
+        mem_grow(MEM_REGISTRY, &pairs, &name->cap, name->n + 1, sizeof(uint32_t), &ignored))
+        return 0;
+    name->pairs = pairs;
+    struct label_pair *pair = cell_pool_get(reg->pool, sizeof(*pair) + value.len);
+    if (!pair) return 0;
+    memset(pair, 0, sizeof(*pair));
+    pair->name = name_id;
+    pair->name_idx = (uint32_t)name->n;
+    pair->tag = pair_tag(reg, name_id, value);
+    pair->len = (uint32_t)value.len;
+    memcpy(pair->value, value.p, value.len);
+    name->pairs[name->n++] = id;
+    table_set(&reg->pairs, id, pair);
+    idmap_insert(&reg->by_pair, pair->tag, id);
+    atomic_fetch_add_explicit(&reg->n_pairs, 1, memory_order_relaxed);
+    return id;
+}
+
+void registry_pair_drop(struct registry *reg, uint32_t id, uint64_t view)
+{
+    struct label_pair *pair = registry_pair(reg, id);
+    struct label_name *name = registry_name(reg, pair->name);
+    ASSERT(pair->ids.n == 0);
+    uint32_t moved = name->pairs[--name->n];
+    name->pairs[pair->name_idx] = moved;
+    registry_pair(reg, moved)->name_idx = pair->name_idx;
+    idmap_remove(&reg->by_pair, pair->tag, id);
+    table_clear(&reg->pairs, id);
+    atomic_fetch_sub_explicit(&reg->n_pairs, 1, memory_order_relaxed);
+    uint32_t name_id = pair->name;
+    pair->retired = (struct retired){reg->retired_pairs, view, (uint32_t)sizeof(*pair) + pair->len};
+    reg->retired_pairs = &pair->retired;
+    name_drop_if_unused(reg, name_id, view);
+}
+
+/* ---- pages of series ---- */
+
+static struct series_top *top_grow(struct registry *reg, uint32_t mid_idx)
+{
+    struct series_top *old = atomic_load_explicit(&reg->top, memory_order_relaxed);
+    if (old && mid_idx < old->n) return old;
+    uint32_t n = old ? old->n * 2 : 4;
+    while (n <= mid_idx) n *= 2;
+    struct series_top *top = mem_calloc(MEM_REGISTRY, 1, sizeof(*top) + n * sizeof(top->mids[0]));
+    if (!top) return NULL;
+    top->n = n;
+    top->older = old;
+    for (uint32_t i = 0; old && i < old->n; i++) {
+        struct series_mid *mid = atomic_load_explicit(&old->mids[i], memory_order_relaxed);
+        atomic_store_explicit(&top->mids[i], mid, memory_order_relaxed);
+    }
+    atomic_store_explicit(&reg->top, top, memory_order_release);
+    return top;
+}
+
+static struct series_page *page_new(void)
+{
+    void *raw = mem_calloc(MEM_REGISTRY, 1, sizeof(struct series_page) + 63);
+    if (!raw) return NULL;
+    struct series_page *page = (void *)(((uintptr_t)raw + 63) & ~(uintptr_t)63);
+    page->raw = raw;
+    return page;
+}
+
+/* The page that series `id` belongs into; NULL when memory is out. */
+static struct series_page *page_of(struct registry *reg, uint32_t id)
+{
+    uint32_t page_idx = id / SERIES_PAGE, mid_idx = page_idx / SERIES_MID;
+    struct series_top *top = top_grow(reg, mid_idx);
+    if (!top) return NULL;
+    struct series_mid *mid = atomic_load_explicit(&top->mids[mid_idx], memory_order_relaxed);
+    if (!mid) {
+        mid = mem_calloc(MEM_REGISTRY, 1, sizeof(*mid));
+        if (!mid) return NULL;
+        atomic_store_explicit(&top->mids[mid_idx], mid, memory_order_release);
+    }
+    struct series_page *page =
+        atomic_load_explicit(&mid->pages[page_idx % SERIES_MID], memory_order_relaxed);
+    if (page) return page;
+    page = page_new();
+    if (!page) return NULL;
+    /* Published while its series are still blank: nobody has their ids yet. */
+    atomic_store_explicit(&mid->pages[page_idx % SERIES_MID], page, memory_order_release);
+    return page;
+}
+
+/* ---- series by labels ---- */
+
+uint32_t registry_labels_tag(const struct registry *reg, const uint32_t *pairs, size_t n)
+{
+    return fold(reg, hash_xxh3(pairs, n * sizeof(*pairs)));
+}
+
+static struct series *find_by_pairs(struct registry *reg, const uint32_t *pairs, size_t n)
+{
+    struct idmap_cursor c = idmap_find(&reg->by_labels, registry_labels_tag(reg, pairs, n));
+    for (uint32_t id; (id = idmap_next(&reg->by_labels, &c)) != 0;) {
+        struct series *s = series_by_id(reg, id);
+        if (s->n_pairs == n && (n == 0 || memcmp(s->pairs, pairs, n * sizeof(*pairs)) == 0))
+            return s;
+    }
+    return NULL;
+}
+
+/* Ids of the pairs that exist already; false if one does not. */
+static bool find_pairs(const struct registry *reg, struct labels labels, uint32_t *pairs)
+{
+    for (size_t i = 0; i < labels.n; i++) {
+        uint32_t name = registry_find_name(reg, labels.items[i].name);
+        pairs[i] = name ? registry_find_pair(reg, name, labels.items[i].value) : 0;
+        if (!pairs[i]) return false;
+    }
+    return true;
+}
+
+/* Interns what is missing and makes room in its postings. *n_done: how many pairs are there, also on failure. */
+static bool intern_pairs(struct registry *reg, struct labels labels, uint32_t *pairs,
+                         size_t *n_done)
+{
+    for (*n_done = 0; *n_done < labels.n; ++*n_done) {
+        struct label l = labels.items[*n_done];
+        uint32_t name = registry_find_name(reg, l.name);
+        if (!name) name = name_add(reg, l.name);
+        if (!name) return false;
+        uint32_t pair = registry_find_pair(reg, name, l.value);
+        if (!pair) pair = pair_add(reg, name, l.value);
+        if (!pair) {
+            name_drop_if_unused(reg, name, 0);
+            return false;
+        }
+        pairs[*n_done] = pair;
+        if (!idlist_reserve(&registry_pair(reg, pair)->ids, reg->pool)) {
+            ++*n_done;
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Takes back what intern_pairs made for a series that did not come to be. */
+static void drop_unused_pairs(struct registry *reg, const uint32_t *pairs, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        /* Nobody has seen them: view 0 lets them go at the next reclaim. */
+        if (registry_pair(reg, pairs[i])->ids.n == 0) registry_pair_drop(reg, pairs[i], 0);
+    }
+}
+
+/* Everything that can fail is done before: fills the slot and makes the series known. */
+static struct series *series_publish(struct registry *reg, struct series_page *page, uint32_t id,
+                                     uint32_t *pairs, size_t n)
+{
+    struct series *s = &page->s[id % SERIES_PAGE];
+    s->id = id;
+    s->pairs = pairs;
+    s->n_pairs = (uint16_t)n;
+    s->live = true;
+    page->n_live++;
+    for (size_t i = 0; i < n; i++) idlist_append(&registry_pair(reg, pairs[i])->ids, id);
+    idmap_insert(&reg->by_labels, registry_labels_tag(reg, pairs, n), id);
+    if (id >= reg->next_id) reg->next_id = id + 1;
+    atomic_fetch_add_explicit(&reg->n_series, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(reg->n_series_all, 1, memory_order_relaxed);
+    return s;
+}
+
+static enum err_code check_limits(struct registry *reg, const struct registry_add *add,
+                                  struct err *err)
+{
+    uint64_t n = atomic_load_explicit(reg->n_series_all, memory_order_relaxed);
+    if (add->series_max && n >= add->series_max)
+        return err_set(err, ERR_LIMIT, "%llu series are active, at most %llu",
+                       (unsigned long long)n, (unsigned long long)add->series_max);
+    size_t bytes = mem_bytes(MEM_REGISTRY);
+    if (add->bytes_max && bytes >= add->bytes_max)
+        return err_set(err, ERR_LIMIT, "the series take %zu bytes of memory, at most %zu", bytes,
+                       add->bytes_max);
+    if (add->labels.n > UINT16_MAX) return err_set(err, ERR_LIMIT, "%zu labels", add->labels.n);
+    if (!add->id && reg->next_id == UINT32_MAX)
+        return err_set(err, ERR_LIMIT, "out of series ids: restart");
+    return ERR_OK;
+}
+
+static enum err_code series_create(struct registry *reg, const struct registry_add *add,
+                                   uint32_t *scratch, struct series **out, struct err *err)
+{
+    enum err_code rc = check_limits(reg, add, err);
+    if (rc) return rc;
+    size_t n = add->labels.n, n_done, size = MAX_OF(n, (size_t)1) * sizeof(uint32_t);
+    uint32_t id = add->id ? add->id : reg->next_id, *pairs = NULL;
+    struct series_page *page = NULL;
+    bool ok = intern_pairs(reg, add->labels, scratch, &n_done) &&
+              (pairs = cell_pool_get(reg->pool, size)) != NULL &&
+              (page = page_of(reg, id)) != NULL && idmap_reserve(&reg->by_labels);
+    if (!ok) {
+        cell_pool_put(reg->pool, pairs, size);
+        drop_unused_pairs(reg, scratch, n_done);
+        return err_set(err, ERR_NO_MEMORY, "no memory for a new series");
+    }
+    memcpy(pairs, scratch, n * sizeof(*pairs));
+    *out = series_publish(reg, page, id, pairs, n);
+    return ERR_OK;
+}
+
+enum err_code registry_add(struct registry *reg, const struct registry_add *add,
+                           struct series **out, bool *created, struct err *err)
+{
+    uint32_t few[64], *pairs = few;
+    size_t size;
+    *out = NULL;
+    if (created) *created = false;
+    if (add->labels.n > COUNT_OF(few) && (!mem_mul(add->labels.n, sizeof(*pairs), &size) ||
+                                          !(pairs = mem_alloc(MEM_REGISTRY, size))))
+        return err_set(err, ERR_NO_MEMORY, "a series of %zu labels", add->labels.n);
+    enum err_code rc = ERR_OK;
+    rwlock_write(&reg->lock);
+    if (find_pairs(reg, add->labels, pairs)) *out = find_by_pairs(reg, pairs, add->labels.n);
+    if (!*out) {
+        rc = series_create(reg, add, pairs, out, err);
+        if (!rc && created) *created = true;
+    }
+    rwlock_release(&reg->lock);
+    if (pairs != few) mem_free(pairs);
+    return rc;
+}
+
+struct labels registry_labels(const struct registry *reg, const struct series *s,
+                              struct label *items)
+{
+    for (size_t i = 0; i < s->n_pairs; i++) items[i] = registry_label(reg, s, i);
+    return (struct labels){items, s->n_pairs};
+}
+
+/* ---- by the bytes sent ---- */
+
+static bool sent_matches(struct series *s, uint64_t hash, struct bytes sent)
+{
+    struct alias *a = atomic_load_explicit(&s->alias, memory_order_acquire);
+    for (; a; a = a->next)
+        if (a->hash == hash && alias_equal(a, sent)) return true;
+    return false;
+}
+
+static struct alias_shard *shard_of(struct registry *reg, uint64_t hash)
+{
+    return &reg->shards[hash % ALIAS_SHARDS];
+}
+
+/* Under the shard's lock. */
+static struct series *shard_find(struct registry *reg, struct alias_shard *shard, uint64_t hash,
+                                 struct bytes sent)
+{
+    struct idmap_cursor c = idmap_find(&shard->map, registry_alias_tag(reg, hash));
+    for (uint32_t id; (id = idmap_next(&shard->map, &c)) != 0;) {
+        struct series *s = series_by_id(reg, id);
+        if (sent_matches(s, hash, sent)) return s;
+    }
+    return NULL;
+}
+
+/* Brings the lines that the search for what follows `s` will want: its successor's alias, and the series after. */
+static void prefetch_successor(struct registry *reg, struct series *s)
+{
+    uint32_t id = atomic_load_explicit(&s->successor, memory_order_relaxed);
+    struct series *next = id ? series_by_id(reg, id) : NULL;
+    if (!next) return;
+    __builtin_prefetch(atomic_load_explicit(&next->alias, memory_order_relaxed));
+    __builtin_prefetch(next + 1);
+}
+
+struct series *registry_find_sent(struct registry *reg, uint64_t hash, struct bytes sent,
+                                  struct series *hint)
+{
+    if (hint) {
+        uint32_t id = atomic_load_explicit(&hint->successor, memory_order_relaxed);
+        struct series *s = id ? series_by_id(reg, id) : NULL;
+        if (s && sent_matches(s, hash, sent)) {
+            prefetch_successor(reg, s);
+            return s;
+        }
+    }
+    struct alias_shard *shard = shard_of(reg, hash);
+    lock_take(&shard->lock);
+    struct series *s = shard_find(reg, shard, hash, sent);
+    lock_release(&shard->lock);
+    if (s && hint) atomic_store_explicit(&hint->successor, s->id, memory_order_relaxed);
+    return s;
+}
+
+void registry_remember(struct registry *reg, struct series *s, uint64_t hash, struct bytes sent)
+{
+    if (sent.len == 0 || sent.len > ALIAS_SENT_BYTES_MAX) return;
+    struct alias_shard *shard = shard_of(reg, hash);
+    rwlock_write(&reg->lock);
+    struct alias *first = atomic_load_explicit(&s->alias, memory_order_relaxed);
+    size_t n = 0;
+    for (struct alias *a = first; a; a = a->next) n++;
+    if (n < ALIASES_MAX && !sent_matches(s, hash, sent)) {
+        struct alias *a = alias_new(reg->pool, &reg->base, hash, sent);
+        lock_take(&shard->lock);
+        if (a && idmap_reserve(&shard->map)) {
+            a->series_id = s->id;
+            a->next = first;
+            idmap_insert(&shard->map, registry_alias_tag(reg, hash), s->id);
+            atomic_store_explicit(&s->alias, a, memory_order_release);
+            a = NULL;
+        }
+        lock_release(&shard->lock);
+        if (a) alias_free(reg->pool, a);
+    }
+    rwlock_release(&reg->lock);
+}
+
+/* ---- all of them ---- */
+
+static void page_each(struct series_page *page, void (*fn)(void *ctx, struct series *s), void *ctx)
+{
+    for (size_t k = 0; k < SERIES_PAGE; k++)
+        if (page->s[k].live) fn(ctx, &page->s[k]);
+}
+
+void registry_each(struct registry *reg, void (*fn)(void *ctx, struct series *s), void *ctx)
+{
+    rwlock_read(&reg->lock);
+    uint32_t first = reg->first_id / SERIES_PAGE, end = reg->next_id / SERIES_PAGE + 1;
+    rwlock_release(&reg->lock);
+    for (uint32_t page_idx = first; page_idx < end; page_idx++) {
+        struct series_page *page = registry_page(reg, page_idx);
+        if (!page) continue;
+        rwlock_read(&reg->lock); /* page by page, so that new series need not wait for all */
+        page_each(page, fn, ctx);
+        rwlock_release(&reg->lock);
+    }
+}

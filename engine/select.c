@@ -1,0 +1,313 @@
+/* engine/select.c: a snapshot of the series that match, from the head and the blocks of one view, and their samples.
+ * Order of versions: blocks by sequence, then the head's generations; later ones win. */
+#include <stdlib.h>
+
+#include "engine/engine_private.h"
+
+struct series_ref {
+    struct series_ref *next; /* of a later block */
+    uint32_t block;          /* index in the view */
+    uint32_t id;             /* there */
+};
+struct select_item {
+    struct labels labels;
+    struct series *head; /* NULL: no samples in the head */
+    struct series_ref *first, *last;
+};
+struct engine_select {
+    struct tenant *tenant;
+    struct view *view;
+    struct arena arena; /* labels and refs */
+    struct select_item *items;
+    size_t n, cap;
+    int64_t mint_ms, maxt_ms;
+};
+
+static enum err_code item_add(struct engine_select *sel, const struct select_item *item,
+                              struct err *err)
+{
+    void *items = sel->items;
+    enum err_code rc = mem_grow(MEM_QUERY, &items, &sel->cap, sel->n + 1, sizeof(*item), err);
+    sel->items = items;
+    if (!rc) sel->items[sel->n++] = *item;
+    return rc;
+}
+
+/* ---- the head ---- */
+
+/* Leaves out series without samples in the range, ids ascending so that neighbours share a stripe. */
+static size_t keep_overlapping(struct engine_select *sel, uint32_t *ids, size_t n)
+{
+    struct registry *reg = &sel->tenant->registry;
+    struct head_stripe *held = NULL;
+    size_t kept = 0;
+    for (size_t i = 0; i < n; i++) {
+        struct series *s = series_by_id(reg, ids[i]);
+        struct head_stripe *stripe = tenant_stripe(sel->tenant, s);
+        if (stripe != held) {
+            if (held) lock_release(&held->lock);
+            lock_take(&stripe->lock);
+            held = stripe;
+        }
+        if (head_overlaps(s, sel->view->flushed_gen, sel->mint_ms, sel->maxt_ms))
+            ids[kept++] = ids[i];
+    }
+    if (held) lock_release(&held->lock);
+    return kept;
+}
+
+/* Texts of the labels stay as long as the view is held. */
+static enum err_code add_head_item(struct engine_select *sel, uint32_t id, struct err *err)
+{
+    struct registry *reg = &sel->tenant->registry;
+    struct series *s = series_by_id(reg, id);
+    struct label *items = arena_alloc(&sel->arena, MAX_OF(s->n_pairs, 1) * sizeof(struct label), 8);
+    if (!items) return arena_fail(&sel->arena, err);
+    return item_add(sel, &(struct select_item){registry_labels(reg, s, items), s, NULL, NULL}, err);
+}
+
+static enum err_code select_head(struct engine_select *sel, const struct matcher *matchers,
+                                 size_t n_matchers, struct err *err)
+{
+    int64_t head_min_ms, head_max_ms;
+    tenant_head_range(sel->tenant, &head_min_ms, &head_max_ms);
+    if (head_min_ms > sel->maxt_ms || head_max_ms < sel->mint_ms) return ERR_OK;
+    struct registry *reg = &sel->tenant->registry;
+    struct arena scratch;
+    uint32_t *ids = NULL;
+    size_t n = 0;
+    arena_init(&scratch, MEM_QUERY, 0);
+    rwlock_read(&reg->lock);
+    enum err_code rc = registry_select(reg, matchers, n_matchers, &scratch, &ids, &n, err);
+    if (!rc) n = keep_overlapping(sel, ids, n);
+    if (!rc) rc = registry_sort(reg, ids, n, err);
+    for (size_t i = 0; !rc && i < n; i++) rc = add_head_item(sel, ids[i], err);
+    rwlock_release(&reg->lock);
+    arena_release(&scratch);
+    return rc;
+}
+
+/* ---- blocks: joined by labels ---- */
+
+struct join {
+    struct engine_select *sel;
+    struct idmap map; /* tag of the labels' hash -> index + 1 */
+};
+
+static uint32_t join_find(const struct join *join, uint32_t tag, struct labels labels)
+{
+    struct idmap_cursor c = idmap_find(&join->map, tag);
+    for (uint32_t id; (id = idmap_next(&join->map, &c)) != 0;)
+        if (labels_eq(join->sel->items[id - 1].labels, labels)) return id;
+    return 0;
+}
+
+static enum err_code join_note(struct join *join, uint32_t tag, uint32_t id, struct err *err)
+{
+    if (!idmap_reserve(&join->map)) return err_set(err, ERR_NO_MEMORY, "no memory for a select");
+    idmap_insert(&join->map, tag, id);
+    return ERR_OK;
+}
+
+static uint32_t labels_tag(struct labels labels)
+{
+    uint64_t hash = labels_hash(labels);
+    return (uint32_t)(hash ^ hash >> 32);
+}
+
+static enum err_code join_begin(struct join *join, struct err *err)
+{
+    enum err_code rc = ERR_OK;
+    for (size_t i = 0; !rc && i < join->sel->n; i++)
+        rc = join_note(join, labels_tag(join->sel->items[i].labels), (uint32_t)i + 1, err);
+    return rc;
+}
+
+static enum err_code join_series(struct join *join, uint32_t block_idx, uint32_t id,
+                                 struct err *err)
+{
+    struct engine_select *sel = join->sel;
+    struct arena_mark mark = arena_mark(&sel->arena);
+    struct select_item item = {0};
+    enum err_code rc =
+        block_labels(sel->view->blocks[block_idx], id, &sel->arena, &item.labels, err);
+    if (rc) return rc;
+    uint32_t tag = labels_tag(item.labels), at = join_find(join, tag, item.labels);
+    if (at) {
+        arena_rewind(&sel->arena, mark);
+    } else {
+        rc = item_add(sel, &item, err);
+        at = (uint32_t)sel->n;
+        if (!rc) rc = join_note(join, tag, at, err);
+        if (rc) return rc;
+    }
+    struct series_ref *ref = ARENA_NEW(&sel->arena, struct series_ref);
+    if (!ref) return arena_fail(&sel->arena, err);
+    *ref = (struct series_ref){NULL, block_idx, id};
+    struct select_item *joined = &sel->items[at - 1];
+    if (joined->last)
+        joined->last->next = ref;
+    else
+        joined->first = ref;
+    joined->last = ref;
+    return ERR_OK;
+}
+
+static enum err_code join_block(struct join *join, uint32_t block_idx,
+                                const struct matcher *matchers, size_t n_matchers, struct err *err)
+{
+    struct engine_select *sel = join->sel;
+    struct block *block = sel->view->blocks[block_idx];
+    const struct block_info *info = block_info(block);
+    if (info->t_min_ms > sel->maxt_ms || info->t_max_ms < sel->mint_ms) return ERR_OK;
+    bool inside = info->t_min_ms >= sel->mint_ms && info->t_max_ms <= sel->maxt_ms;
+    struct arena scratch;
+    uint32_t *ids;
+    size_t n = 0;
+    arena_init(&scratch, MEM_QUERY, 0);
+    enum err_code rc = block_select(block, matchers, n_matchers, &scratch, &ids, &n, err);
+    for (size_t i = 0; !rc && i < n; i++) {
+        bool overlaps = inside;
+        if (!inside) rc = block_overlaps(block, ids[i], sel->mint_ms, sel->maxt_ms, &overlaps, err);
+        if (!rc && overlaps) rc = join_series(join, block_idx, ids[i], err);
+    }
+    arena_release(&scratch);
+    return rc;
+}
+
+static int compare_items(const void *a, const void *b)
+{
+    return labels_cmp(((const struct select_item *)a)->labels,
+                      ((const struct select_item *)b)->labels);
+}
+
+/* Series of the head come first and sorted; those only in blocks are sorted and merged in. */
+static enum err_code sort_items(struct engine_select *sel, size_t n_head, struct err *err)
+{
+    size_t n_rest = sel->n - n_head;
+    if (n_rest == 0) return ERR_OK;
+    struct select_item *rest = mem_calloc(MEM_QUERY, n_rest, sizeof(*rest));
+    if (!rest) return err_set(err, ERR_NO_MEMORY, "no memory for a select");
+    memcpy(rest, sel->items + n_head, n_rest * sizeof(*rest));
+    bool sorted = true; /* one block's are */
+    for (size_t i = 1; sorted && i < n_rest; i++)
+        sorted = compare_items(&rest[i - 1], &rest[i]) < 0;
+    if (!sorted) qsort(rest, n_rest, sizeof(*rest), compare_items);
+    size_t i = n_head, k = n_rest, to = sel->n;
+    while (k > 0) {
+        bool head_last = i > 0 && compare_items(&sel->items[i - 1], &rest[k - 1]) > 0;
+        sel->items[--to] = head_last ? sel->items[--i] : rest[--k];
+    }
+    mem_free(rest);
+    return ERR_OK;
+}
+
+static enum err_code select_blocks(struct engine_select *sel, const struct matcher *matchers,
+                                   size_t n_matchers, struct err *err)
+{
+    struct join join = {.sel = sel};
+    size_t n_head = sel->n;
+    bool any = false;
+    for (size_t i = 0; i < sel->view->n_blocks; i++) {
+        const struct block_info *info = block_info(sel->view->blocks[i]);
+        any |= info->t_min_ms <= sel->maxt_ms && info->t_max_ms >= sel->mint_ms;
+    }
+    if (!any) return ERR_OK;
+    enum err_code rc = join_begin(&join, err);
+    for (size_t i = 0; !rc && i < sel->view->n_blocks; i++)
+        rc = join_block(&join, (uint32_t)i, matchers, n_matchers, err);
+    if (!rc) rc = sort_items(sel, n_head, err);
+    idmap_release(&join.map);
+    return rc;
+}
+
+enum err_code tenant_select(struct tenant *t, const struct matcher *matchers, size_t n_matchers,
+                            int64_t mint_ms, int64_t maxt_ms, struct engine_select **out,
+                            struct err *err)
+{
+    *out = NULL;
+    struct engine_select *sel = mem_calloc(MEM_QUERY, 1, sizeof(*sel));
+    if (!sel) return err_set(err, ERR_NO_MEMORY, "no memory for a select");
+    sel->tenant = t;
+    sel->mint_ms = mint_ms;
+    sel->maxt_ms = maxt_ms;
+    arena_init(&sel->arena, MEM_QUERY, 0);
+    /* The view first: what a flush moves out of the head after this is kept there for it. */
+    sel->view = views_take(&t->views);
+    enum err_code rc = select_head(sel, matchers, n_matchers, err);
+    if (!rc) rc = select_blocks(sel, matchers, n_matchers, err);
+    if (rc) {
+        select_release(sel);
+        return rc;
+    }
+    *out = sel;
+    return ERR_OK;
+}
+
+size_t select_count(const struct engine_select *sel)
+{
+    return sel->n;
+}
+
+struct labels select_labels(const struct engine_select *sel, size_t i)
+{
+    ASSERT(i < sel->n);
+    return sel->items[i].labels;
+}
+
+void select_release(struct engine_select *sel)
+{
+    if (!sel) return;
+    views_give(&sel->tenant->views, sel->view);
+    arena_release(&sel->arena);
+    mem_free(sel->items);
+    mem_free(sel);
+}
+
+/* ---- samples ---- */
+
+static enum err_code read_block(const struct engine_select *sel, const struct series_ref *ref,
+                                int64_t mint_ms, int64_t maxt_ms, struct samples *out,
+                                struct err *err)
+{
+    struct block *block = sel->view->blocks[ref->block];
+    const struct block_info *info = block_info(block);
+    if (info->t_min_ms > maxt_ms || info->t_max_ms < mint_ms) return ERR_OK;
+    if (out->n == 0 || out->t_ms[out->n - 1] < MAX_OF(mint_ms, info->t_min_ms))
+        return block_read(block, ref->id, mint_ms, maxt_ms, out, err);
+    struct samples newer;
+    samples_init(&newer, out->owner, out->arena);
+    enum err_code rc = block_read(block, ref->id, mint_ms, maxt_ms, &newer, err);
+    if (!rc) rc = samples_merge(out, &newer, err);
+    samples_release(&newer);
+    return rc;
+}
+
+static enum err_code read_versions(const struct engine_select *sel, const struct select_item *item,
+                                   int64_t mint_ms, int64_t maxt_ms, struct samples *out,
+                                   struct err *err)
+{
+    enum err_code rc = ERR_OK;
+    for (const struct series_ref *ref = item->first; !rc && ref; ref = ref->next)
+        rc = read_block(sel, ref, mint_ms, maxt_ms, out, err);
+    if (!rc && item->head)
+        rc = head_read(tenant_stripe(sel->tenant, item->head), item->head, sel->view->flushed_gen,
+                       UINT32_MAX, mint_ms, maxt_ms, out, err);
+    return rc;
+}
+
+enum err_code select_read(struct engine_select *sel, size_t i, int64_t mint_ms, int64_t maxt_ms,
+                          struct samples *out, struct err *err)
+{
+    ASSERT(i < sel->n);
+    const struct select_item *item = &sel->items[i];
+    if (out->n == 0) return read_versions(sel, item, mint_ms, maxt_ms, out, err);
+    /* Versions are merged among themselves only. */
+    struct samples own;
+    samples_init(&own, out->owner, out->arena);
+    enum err_code rc = read_versions(sel, item, mint_ms, maxt_ms, &own, err);
+    for (size_t k = 0; !rc && k < own.n; k++)
+        rc = samples_push(out, own.t_ms[k], own.v[k], own.h ? own.h[k] : NULL, err);
+    samples_release(&own);
+    return rc;
+}

@@ -1,0 +1,101 @@
+/* engine/tenant.h: a tenant from inside: its registry, its part of the head, its views, and what is to be flushed.
+ *
+ * Log marks. The WAL is replayed from a tenant's flushed_pos on, so each series must be defined again behind it: a
+ * series is logged before its first sample after every cut (gen), and again after a failed log write (wal_epoch),
+ * which may have lost its definition. mark = gen + wal_epoch; both only rise, so no two states share a mark.
+ *
+ * Held log. first_pos is at or below the position of the first record since the last cut, held_pos the same for
+ * what is cut but not in blocks yet; the WAL must be kept from the lower one on. A reader of both reads first_pos
+ * first, as a cut writes held_pos first. */
+#ifndef QUIPU_ENGINE_TENANT_H
+#define QUIPU_ENGINE_TENANT_H
+
+#include "base/metric.h"
+#include "engine/engine.h"
+#include "engine/head.h"
+#include "engine/view.h"
+
+#define POS_NONE UINT64_MAX
+
+/* Bounds of time; INT64_MAX, INT64_MIN: empty. Only ever widened by many threads at once. */
+struct time_range {
+    _Atomic int64_t min_ms, max_ms; /* relaxed: bounds, read beside what they bound */
+};
+
+/* The newest cut, and an older one: series without a sample since a cut that is a window ago have ended. */
+struct idle_mark {
+    uint32_t gen;
+    int64_t mono_ns;
+};
+
+struct tenant_metrics {
+    struct metric *stored, *out_of_order, *duplicate, *overwritten, *series, *blocks, *block_bytes;
+};
+
+struct tenant {
+    struct engine *engine;
+    char *name;
+    char *blocks_dir;
+    uint64_t incarnation;
+    uint32_t stripe_salt;
+    struct registry registry;
+    struct rwlock
+        gate;     /* rank LOCK_TENANT_GATE: writers share it; alone: to cut the head, to cull */
+    uint32_t gen; /* of the head; changed with the gate alone, from 1 */
+
+    struct lock flush_lock; /* rank LOCK_TENANT_FLUSH; guards what follows, and changes of views */
+    uint64_t next_sequence, cut_pos; /* cut_pos: log position of the last cut */
+    uint32_t swept_gen, culled_gen;
+    struct idle_mark cut_mark, idle_mark;
+    bool has_dir;
+    int64_t retry_ns; /* after a failed flush not before this */
+    struct block_info
+        *recovered; /* blocks written while the WAL is replayed, not in the catalog yet */
+    size_t n_recovered, recovered_cap;
+
+    struct views views;
+    _Atomic uint64_t first_pos, held_pos; /* see above; sequentially consistent */
+    _Atomic int64_t first_arrival_ns; /* of the first write since the last cut; 0: none. relaxed */
+    struct time_range range, old_range; /* of this generation, and of older ones in the head */
+    _Atomic int64_t head_bytes, head_samples, head_chunks; /* relaxed */
+
+    struct lock metadata_lock;      /* rank LOCK_INTERN; guards metadata */
+    struct metadata_seen *metadata; /* NULL until first used; see metadata.c */
+    struct tenant_metrics metrics;
+};
+
+/* Of a catalog row. */
+MUST_USE enum err_code tenant_new(struct engine *engine, const struct catalog_tenant *row,
+                                  struct tenant **out, struct err *err);
+void tenant_free(struct tenant *tenant); /* NULL: no-op. With its part of the head */
+/* The folder's name under tenants/: safe on file systems that fold case. */
+void tenant_encode_name(struct str name, uint64_t incarnation, struct buf *out);
+
+static inline uint32_t tenant_stripe_idx(const struct tenant *t, const struct series *s)
+{
+    return (s->id / SERIES_PAGE + t->stripe_salt) % HEAD_STRIPES;
+}
+
+void time_range_clear(struct time_range *range);
+void time_range_add(struct time_range *range, int64_t min_ms, int64_t max_ms);
+/* Of everything in the head. */
+void tenant_head_range(struct tenant *tenant, int64_t *min_ms, int64_t *max_ms);
+/* Adds a batch's changes to the tenant's counters and metrics. */
+void tenant_count(struct tenant *tenant, const struct head_counts *counts);
+/* Position from which the WAL must be kept for the tenant; POS_NONE: nowhere. */
+uint64_t tenant_held_pos(struct tenant *tenant);
+void tenant_metadata_free(struct tenant *tenant);
+
+/* ---- flush.c ---- */
+
+/* The head to blocks; nothing to do is fine. recovering: the WAL is being replayed, so its blocks enter the catalog
+ * at the end (tenant_flush_recovered). */
+MUST_USE enum err_code tenant_flush(struct tenant *tenant, bool recovering, struct err *err);
+/* After the replay: the blocks written during it enter the catalog with what is left in the head. */
+MUST_USE enum err_code tenant_flush_recovered(struct tenant *tenant, struct err *err);
+/* Frees chunks and series that nobody can see any more. */
+void tenant_sweep(struct tenant *tenant);
+/* Removes blocks beyond retention. */
+MUST_USE enum err_code tenant_retain(struct tenant *tenant, struct err *err);
+
+#endif
