@@ -601,7 +601,10 @@ static bool parse_modifiers(struct parser *p, struct node_binary *n)
         if (parser_is(p, TOK_GROUP_LEFT) || parser_is(p, TOK_GROUP_RIGHT)) {
             bool left = parser_take(p).kind == TOK_GROUP_LEFT;
             m->card = left ? CARD_MANY_TO_ONE : CARD_ONE_TO_MANY;
-            if (parser_is(p, TOK_LEFT_PAREN) && !parser_grouping(p, &m->include)) return false;
+            const struct token *tok = parser_peek(p);
+            bool fill = tok->kind >= TOK_FILL && tok->kind <= TOK_FILL_RIGHT;
+            bool list = tok->kind == TOK_LEFT_PAREN || !(fill || starts_expr(tok));
+            if (list && !parser_grouping(p, &m->include)) return false;
         }
     }
     return parse_fill(p, m);

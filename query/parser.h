@@ -1,5 +1,6 @@
 /* query/parser.h: PromQL text to a type-checked tree, and back.
- * Nesting is bounded by PARSER_DEPTH_MAX and text by PARSER_BYTES_MAX: past either ERR_LIMIT. */
+ * Nesting is bounded by PARSER_DEPTH_MAX, text by PARSER_BYTES_MAX, compiled regular expressions by PARSER_REGEX_BYTES_MAX
+ * in all: past any of them ERR_LIMIT. */
 #ifndef QUIPU_QUERY_PARSER_H
 #define QUIPU_QUERY_PARSER_H
 
@@ -7,6 +8,7 @@
 
 #define PARSER_DEPTH_MAX 1000
 #define PARSER_BYTES_MAX (1u << 20)
+#define PARSER_REGEX_BYTES_MAX (64u << 20)
 
 /* ERR_INVALID: the text is Prometheus's own, "1:5: parse error: …". Regular expressions are compiled (RE2);
  * they live until parse_release. All else is in the arena or points into `text`, which must live as long.

@@ -31,6 +31,7 @@ struct parser {
     struct arena *arena;
     const struct context *context;
     struct regex_list *regexes;
+    size_t regex_bytes;
     uint32_t last_end; /* behind the token taken last */
     unsigned depth;    /* of the recursion: at most PARSER_DEPTH_MAX */
     struct err *err;

@@ -66,6 +66,12 @@ static bool compile_matcher(struct parser *p, struct matcher *m, uint32_t pos)
     }
     *entry = (struct regex_list){re, p->regexes};
     p->regexes = entry;
+    p->regex_bytes += regex_bytes(re);
+    if (p->regex_bytes > PARSER_REGEX_BYTES_MAX) {
+        err_set(p->err, ERR_LIMIT, "regular expressions need more than %u bytes",
+                PARSER_REGEX_BYTES_MAX);
+        return false;
+    }
     m->re = re;
     m->re_match = regex_match;
     m->literals = regex_literals(re, &m->n_literals);

@@ -234,6 +234,11 @@ bool regex_match(const void *opaque, struct str text)
     return regex_re2_match(re->re2, text.p, text.len, NULL, 0);
 }
 
+size_t regex_bytes(const struct regex *re)
+{
+    return sizeof *re + re->arena.used_bytes + (re->re2 ? regex_re2_bytes(re->re2) : 0);
+}
+
 const struct str *regex_literals(const struct regex *re, size_t *n)
 {
     *n = re->facts.n_literals;

@@ -21,6 +21,9 @@ void regex_free(struct regex *re); /* NULL: no-op */
 /* Does the whole text match? The signature is that of struct matcher's re_match. */
 bool regex_match(const void *re, struct str text);
 
+/* About how much memory it holds, without the automaton built while matching. */
+size_t regex_bytes(const struct regex *re);
+
 /* If n > 0: the expression matches exactly these strings, sorted and unique. */
 const struct str *regex_literals(const struct regex *re, size_t *n);
 /* Every match starts with this; may be empty. */

@@ -62,6 +62,12 @@ void regex_re2_free(struct regex_re2 *re)
     delete re;
 }
 
+size_t regex_re2_bytes(const struct regex_re2 *re)
+{
+    const size_t object = 4096, instruction = 16; /* the parsed tree and tables; one Prog::Inst */
+    return object + (size_t)re->re.ProgramSize() * instruction;
+}
+
 size_t regex_re2_n_groups(const struct regex_re2 *re)
 {
     return (size_t)re->re.NumberOfCapturingGroups();

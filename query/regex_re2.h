@@ -37,6 +37,7 @@ enum regex_re2_error {
 enum regex_re2_error regex_re2_compile(const char *pattern, size_t len, size_t max_mem,
                                        struct regex_re2 **out, char *arg, size_t arg_size);
 void regex_re2_free(struct regex_re2 *re);
+size_t regex_re2_bytes(const struct regex_re2 *re); /* of the program, about */
 size_t regex_re2_n_groups(const struct regex_re2 *re);
 
 struct regex_re2_span {
