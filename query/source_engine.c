@@ -1,0 +1,96 @@
+/* query/source_engine.c: see the header. A source_select is the engine's select under another name. */
+#include "query/source_engine.h"
+
+static struct tenant *tenant_of(struct query_source *src)
+{
+    return ((struct source_engine *)(void *)src)->tenant;
+}
+
+static struct engine_select *select_of(struct source_select *sel)
+{
+    return (struct engine_select *)(void *)sel;
+}
+
+static const struct engine_select *select_of_const(const struct source_select *sel)
+{
+    return (const struct engine_select *)(const void *)sel;
+}
+
+static enum err_code op_select(struct query_source *src, const struct matcher *matchers,
+                               size_t n_matchers, int64_t mint_ms, int64_t maxt_ms,
+                               struct source_select **out, struct err *err)
+{
+    struct engine_select *sel;
+    enum err_code rc =
+        tenant_select(tenant_of(src), matchers, n_matchers, mint_ms, maxt_ms, &sel, err);
+    *out = (struct source_select *)(void *)sel; /* NULL on failure */
+    return rc;
+}
+
+static size_t op_count(const struct source_select *sel)
+{
+    return select_count(select_of_const(sel));
+}
+
+static struct labels op_labels(const struct source_select *sel, size_t i)
+{
+    return select_labels(select_of_const(sel), i);
+}
+
+static enum err_code op_read(struct source_select *sel, size_t i, int64_t mint_ms, int64_t maxt_ms,
+                             struct samples *out, struct err *err)
+{
+    return select_read(select_of(sel), i, mint_ms, maxt_ms, out, err);
+}
+
+static void op_release(struct source_select *sel)
+{
+    select_release(select_of(sel));
+}
+
+static enum err_code op_label_names(struct query_source *src, const struct matcher *matchers,
+                                    size_t n_matchers, int64_t mint_ms, int64_t maxt_ms,
+                                    size_t limit, struct arena *arena, struct str **out, size_t *n,
+                                    bool *truncated, struct err *err)
+{
+    return tenant_label_names(tenant_of(src), matchers, n_matchers, mint_ms, maxt_ms, limit, arena,
+                              out, n, truncated, err);
+}
+
+static enum err_code op_label_values(struct query_source *src, struct str name,
+                                     const struct matcher *matchers, size_t n_matchers,
+                                     int64_t mint_ms, int64_t maxt_ms, size_t limit,
+                                     struct arena *arena, struct str **out, size_t *n,
+                                     bool *truncated, struct err *err)
+{
+    return tenant_label_values(tenant_of(src), name, matchers, n_matchers, mint_ms, maxt_ms, limit,
+                               arena, out, n, truncated, err);
+}
+
+static enum err_code op_metadata(struct query_source *src, struct str family, struct arena *arena,
+                                 struct source_metadata **out, size_t *n, struct err *err)
+{
+    struct catalog_metadata *items;
+    enum err_code rc = tenant_metadata(tenant_of(src), family, arena, &items, n, err);
+    if (rc) return rc;
+    *out = ARENA_ARRAY(arena, struct source_metadata, *n);
+    if (!*out) return arena_fail(arena, err);
+    for (size_t i = 0; i < *n; i++)
+        (*out)[i] =
+            (struct source_metadata){items[i].family, items[i].type, items[i].unit, items[i].help};
+    return ERR_OK;
+}
+
+static const struct query_source_ops ops = {.select = op_select,
+                                            .count = op_count,
+                                            .labels = op_labels,
+                                            .read = op_read,
+                                            .release = op_release,
+                                            .label_names = op_label_names,
+                                            .label_values = op_label_values,
+                                            .metadata = op_metadata};
+
+void source_engine_init(struct source_engine *src, struct tenant *tenant)
+{
+    *src = (struct source_engine){.source = {.ops = &ops}, .tenant = tenant};
+}
