@@ -218,7 +218,7 @@ enum err_code histogram_decode(struct reader *r, struct arena *arena, struct his
 {
     struct histogram *h = ARENA_NEW(arena, struct histogram);
     if (!h) return arena_fail(arena, err);
-    uint8_t flags;
+    uint8_t flags = 0;
     enum err_code rc = decode_head(r, h, &flags, err);
     if (rc) return rc;
     bool custom = h->schema == HISTOGRAM_SCHEMA_CUSTOM;
