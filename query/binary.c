@@ -449,12 +449,12 @@ static enum err_code fill_series(struct op_match *m, double v, struct eval_serie
 static enum err_code open_fills(struct op_match *m, struct err *err)
 {
     const struct vector_matching *matching = m->matching;
-    m->has_fill_many = m->many_left ? matching->has_fill_left : matching->has_fill_right;
-    m->has_fill_one = m->many_left ? matching->has_fill_right : matching->has_fill_left;
-    double many = m->many_left ? matching->fill_left : matching->fill_right;
-    double one = m->many_left ? matching->fill_right : matching->fill_left;
-    enum err_code rc = m->has_fill_many ? fill_series(m, many, &m->fill_many, err) : ERR_OK;
-    if (!rc && m->has_fill_one) rc = fill_series(m, one, &m->fill_one, err);
+    /* Not by where the sides stand: with group_right, too, fill_right is for a missing "one" side. So Prometheus. */
+    m->has_fill_many = matching->has_fill_left;
+    m->has_fill_one = matching->has_fill_right;
+    enum err_code rc =
+        m->has_fill_many ? fill_series(m, matching->fill_left, &m->fill_many, err) : ERR_OK;
+    if (!rc && m->has_fill_one) rc = fill_series(m, matching->fill_right, &m->fill_one, err);
     return rc;
 }
 

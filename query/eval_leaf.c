@@ -105,6 +105,7 @@ static enum err_code select_plain(const struct plan *plan, const struct samples 
         if (h && copied != i) {
             enum err_code rc = histogram_copy(arena, h, &copy, err);
             if (rc) return rc;
+            copy->reset_hint = hint_by_content(h, i ? s->h[i - 1] : NULL, plan->stats_only);
             copied = i;
         }
         series_set(out, step, s->v[i], h ? copy : NULL);
@@ -112,40 +113,35 @@ static enum err_code select_plain(const struct plan *plan, const struct samples 
     return ERR_OK;
 }
 
-/* `smoothed`: between the neighbours on both sides of the step, floats only. */
-static void select_smoothed(const struct plan *plan, const struct samples *s,
-                            struct eval_series *out)
-{
-    const struct grid *grid = &plan->grid;
-    size_t next = 0;
-    for (size_t step = 0; step < grid->n; step++) {
-        int64_t end_ms = window_end(&plan->window, grid, step);
-        while (next < s->n && s->t_ms[next] <= end_ms) next++;
-        if (!next || s->t_ms[next - 1] <= end_ms - plan->window.range_ms) continue;
-        size_t i = next - 1;
-        if (s->h && s->h[i]) continue;
-        double v = s->v[i];
-        bool between = s->t_ms[i] < end_ms && next < s->n &&
-                       s->t_ms[next] <= end_ms + plan->window.extra_after_ms;
-        if (between && s->h && s->h[next]) continue;
-        if (between) {
-            double dt = (double)(s->t_ms[next] - s->t_ms[i]);
-            v += (s->v[next] - v) * (double)(end_ms - s->t_ms[i]) / dt;
-        }
-        series_set(out, step, v, NULL);
-    }
-}
-
 static enum err_code evaluate_select(const struct op_leaf *leaf, struct samples *samples,
-                                     struct arena *arena, struct eval_series *out, struct err *err)
+                                     struct arena *arena, struct notes *notes,
+                                     struct eval_series *out, struct err *err)
 {
     const struct plan *plan = leaf->op.plan;
     if (!samples->n) return ERR_OK;
     if (!series_alloc(arena, plan->grid.n, out)) return arena_fail(arena, err);
-    if (plan->mode != SELECT_SMOOTHED) return select_plain(plan, samples, arena, out, err);
-    samples_drop_stale(samples);
-    select_smoothed(plan, samples, out);
-    return ERR_OK;
+    if (plan->mode == SELECT_SMOOTHED)
+        return select_smoothed(plan, samples, arena, notes, out->labels, out, err);
+    return select_plain(plan, samples, arena, out, err);
+}
+
+/* Sums of histograms tell of resets that contradict each other. */
+static enum err_code leaf_hints(struct op_leaf *leaf, struct eval_scratch *scratch, size_t i,
+                                struct err *err)
+{
+    struct samples *samples = &scratch->samples;
+    enum function_id fn = leaf->op.plan->fn;
+    if (!samples->h || !samples->n || (fn != FN_SUM_OVER_TIME && fn != FN_AVG_OVER_TIME))
+        return ERR_OK;
+    struct samples before;
+    samples_init(&before, MEM_QUERY, &scratch->series_arena);
+    int64_t mint_ms = leaf->selector->mint_ms;
+    enum err_code rc = leaf->op.eval->env->source->ops->read(
+        leaf->select, i, mint_ms - leaf->op.eval->lookback_ms, mint_ms - 1, &before, err);
+    const struct histogram *prev = before.n && before.h ? before.h[before.n - 1] : NULL;
+    if (!rc) hints_by_content(samples, prev, leaf->selector->stats_only);
+    samples_release(&before);
+    return rc;
 }
 
 static enum err_code leaf_series(struct op_leaf *leaf, struct eval_scratch *scratch, size_t slot,
@@ -156,7 +152,8 @@ static enum err_code leaf_series(struct op_leaf *leaf, struct eval_scratch *scra
     size_t i = leaf->next_series + slot;
     struct eval_series *out = &leaf->items[slot];
     *out = (struct eval_series){.labels = source->labels(leaf->select, i)};
-    notes_init(&leaf->slots[slot].notes, &scratch->arena);
+    struct notes *notes = &leaf->slots[slot].notes;
+    notes_init(notes, &scratch->arena);
     leaf->slots[slot].n_samples = 0;
     struct samples *samples = &scratch->samples;
     eval_scratch_begin_series(scratch);
@@ -167,10 +164,11 @@ static enum err_code leaf_series(struct op_leaf *leaf, struct eval_scratch *scra
     if (samples->n > eval->env->limits.samples_max) return eval_too_many_samples(err);
     if (leaf->op.plan->kind == PLAN_SELECT) {
         out->drop_name = leaf->op.plan->fn != FN_N;
-        return evaluate_select(leaf, samples, &scratch->arena, out, err);
+        return evaluate_select(leaf, samples, &scratch->arena, notes, out, err);
     }
     out->drop_name = leaf->job.drops_name;
-    return window_evaluate(&leaf->job, scratch, out->labels, &leaf->slots[slot].notes, out, err);
+    rc = leaf_hints(leaf, scratch, i, err);
+    return rc ? rc : window_evaluate(&leaf->job, scratch, out->labels, notes, out, err);
 }
 
 static void leaf_work(void *ctx, size_t worker, size_t slot)

@@ -219,6 +219,18 @@ MUST_USE enum err_code subquery_samples(const struct eval_series *in, const stru
                                         struct eval_scratch *scratch, struct err *err);
 void samples_drop_stale(struct samples *samples);
 void eval_release_selects(struct eval *eval);
+/* Instant selectors with `smoothed` (eval_smoothed.c). Staleness markers are taken out of `samples`. */
+MUST_USE enum err_code select_smoothed(const struct plan *plan, struct samples *samples,
+                                       struct arena *arena, struct notes *notes,
+                                       struct labels labels, struct eval_series *out,
+                                       struct err *err);
+/* A counter histogram's hint, by what the sample before it holds (NULL: no histogram). What senders say proves
+ * nothing about this neighbour; only gauges are believed. A reset is named only where `stats_only`, else it is
+ * "unknown": Prometheus forgets it in whole histograms, and clients see that in its warnings. */
+enum histogram_reset_hint hint_by_content(const struct histogram *h, const struct histogram *prev,
+                                          bool stats_only);
+/* The same for all samples, which are ours to change; `prev` came before the first. */
+void hints_by_content(struct samples *samples, const struct histogram *prev, bool stats_only);
 
 /* The constructors, a file each. */
 typedef enum err_code op_open_fn(struct eval *eval, const struct plan *plan, struct op **out,

@@ -7,6 +7,7 @@
 
 struct planner {
     const struct plan_context *ctx;
+    bool stats_only; /* inside of histogram_count() and its like */
     struct err *err;
 };
 
@@ -155,6 +156,7 @@ static enum err_code build_selector(struct planner *p, const struct node_selecto
     if (!plan) return no_memory(p);
     plan->fn = fn;
     plan->mode = sel->mode;
+    plan->stats_only = p->stats_only;
     plan->matchers = sel->matchers;
     plan->n_matchers = sel->n_matchers;
     struct written_window w = {.at = sel->at,
@@ -174,6 +176,7 @@ static enum err_code build_matrix(struct planner *p, const struct node_matrix *m
     if (!plan) return no_memory(p);
     plan->type = VALUE_MATRIX;
     plan->mode = sel->mode;
+    plan->stats_only = p->stats_only;
     plan->matchers = sel->matchers;
     plan->n_matchers = sel->n_matchers;
     struct written_window w = {.at = sel->at,
@@ -304,7 +307,12 @@ static enum err_code build_element_call(struct planner *p, const struct node_cal
     if (!plan) return no_memory(p);
     plan->fn = fn;
     if (!call->n_args) return build_time_vector(p, &call->node, grid, &plan->args[0]);
-    return build_args(p, call, grid, plan);
+    bool outer = p->stats_only;
+    if (fn == FN_HISTOGRAM_COUNT || fn == FN_HISTOGRAM_SUM || fn == FN_HISTOGRAM_AVG)
+        p->stats_only = true;
+    enum err_code rc = build_args(p, call, grid, plan);
+    p->stats_only = outer;
+    return rc;
 }
 
 static double query_constant(const struct planner *p, enum function_id fn)
@@ -328,7 +336,10 @@ static enum err_code build_generic_call(struct planner *p, const struct node_cal
     if (!plan) return no_memory(p);
     plan->fn = call->func->id;
     plan->type = call->func->returns;
+    bool outer = p->stats_only;
+    if (kind == PLAN_QUANTILE) p->stats_only = false;
     enum err_code rc = build_args(p, call, grid, plan);
+    p->stats_only = outer;
     if (rc) return rc;
     for (size_t i = 0; i < plan->n_args; i++)
         if (plan->args[i]->type == VALUE_VECTOR) plan->main_arg = i;

@@ -86,6 +86,7 @@ struct plan {
     enum selector_mode mode;
     const struct matcher *matchers;
     size_t n_matchers;
+    bool stats_only;          /* only counts and sums of histograms are asked for */
     int64_t mint_ms, maxt_ms; /* what has to be read, both inclusive */
 
     struct labels absent_labels;
