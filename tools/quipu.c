@@ -4,11 +4,14 @@
 #include <string.h>
 
 #include "tools/bench.h"
+#include "tools/cmd.h"
 
 static const struct {
     const char *name, *doc;
     enum exit_code (*run)(int argc, char **argv);
 } commands[] = {
+    {"query", "ask a server for the value of an expression", cmd_query},
+    {"inspect", "show and check a file of the log, or a block", cmd_inspect},
     {"bench", "put load on a server: quipu bench ingest, quipu bench query", cmd_bench},
 };
 

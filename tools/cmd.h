@@ -1,0 +1,10 @@
+/* tools/cmd.h: quipu's commands; argv[0] is the command's name. Each returns the exit code of the process. */
+#ifndef QUIPU_TOOLS_CMD_H
+#define QUIPU_TOOLS_CMD_H
+
+#include "tools/exit_code.h"
+
+enum exit_code cmd_query(int argc, char **argv);
+enum exit_code cmd_inspect(int argc, char **argv);
+
+#endif
