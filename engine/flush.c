@@ -5,9 +5,6 @@
  * of the writers; the blocks and the position enter the catalog in one transaction; a new view shows the blocks
  * instead of the generations. Only then are the chunks freed, by tenant_sweep, when no select holds an older view.
  * A failure leaves everything in the head, and the next flush takes it along. */
-#include <inttypes.h>
-#include <stdio.h>
-
 #include "engine/engine_private.h"
 
 #define WINDOW_MS (INT64_C(2) * 3600 * 1000) /* what compaction's first level works with */
@@ -32,7 +29,8 @@ struct flush {
     struct flush_slot slots[SLOTS];
     uint32_t *ids; /* series with samples of these generations */
     size_t n_ids, ids_cap;
-    bool failed; /* collecting ran out of memory */
+    bool failed;   /* collecting ran out of memory */
+    bool in_doubt; /* whether the catalog knows the blocks */
     struct label *labels;
     size_t labels_cap;
     struct samples samples;
@@ -143,13 +141,12 @@ static enum err_code flush_collect(struct flush *f, struct err *err)
 static enum err_code slot_finish(struct flush *f, struct flush_slot *slot, struct err *err)
 {
     struct tenant *t = f->t;
-    char path[IO_PATH_BYTES], name[ULID_CHARS + 8];
+    char path[IO_PATH_BYTES];
     enum err_code rc = block_writer_finish(slot->writer, &slot->info, err);
     block_writer_close(slot->writer);
     slot->writer = NULL;
     if (rc) return rc;
-    snprintf(name, sizeof(name), "%s.block", slot->info.ulid.text);
-    rc = io_path(path, sizeof(path), err, t->blocks_dir, name);
+    rc = tenant_block_path(t, slot->info.ulid.text, path, sizeof(path), err);
     if (rc) return rc;
     rc = block_open(&t->engine->env, path, t->engine->cache, &slot->block, err);
     struct err ignored; /* a block that cannot be read is of no use; the samples are in the head */
@@ -200,9 +197,40 @@ static enum err_code enter_catalog(struct tenant *t, const struct block_info *in
     return catalog_apply(t->engine->catalog, &change, err);
 }
 
-/* *keep_files: the catalog may know the blocks, whatever the error says: files must stay. */
-static enum err_code flush_publish(struct flush *f, bool recovering, bool *keep_files,
-                                   struct err *err)
+/* A failed commit may have reached the disk all the same: the files stay until it is known, by a restart, or by a
+ * later change that succeeds, for then the earlier one was undone. */
+static void doubt(struct tenant *t, const struct block_info *infos, size_t n)
+{
+    struct err ignored; /* without memory the files stay until somebody looks */
+    void *items = t->doubtful;
+    if (mem_grow(MEM_HEAD, &items, &t->doubtful_cap, t->n_doubtful + n, sizeof(*t->doubtful),
+                 &ignored) == ERR_OK)
+        for (size_t i = 0; i < n; i++) ((struct ulid *)items)[t->n_doubtful++] = infos[i].ulid;
+    t->doubtful = items;
+}
+
+static void remove_doubtful(struct tenant *t)
+{
+    for (size_t i = 0; i < t->n_doubtful; i++) {
+        char path[IO_PATH_BYTES];
+        struct err ignored; /* a stray file costs space, no more */
+        if (tenant_block_path(t, t->doubtful[i].text, path, sizeof(path), &ignored) == ERR_OK)
+            err_ignore(io_unlink(t->engine->env.io, path, &ignored));
+    }
+    t->n_doubtful = 0;
+}
+
+/* Before blocks are written in vain: does the catalog take changes at all? Asked when the last one failed. */
+static enum err_code check_catalog(struct tenant *t, struct err *err)
+{
+    if (t->n_doubtful == 0) return ERR_OK;
+    struct catalog_change nothing = {.incarnation = t->incarnation};
+    enum err_code rc = catalog_apply(t->engine->catalog, &nothing, err);
+    if (!rc) remove_doubtful(t);
+    return rc;
+}
+
+static enum err_code flush_publish(struct flush *f, bool recovering, struct err *err)
 {
     struct tenant *t = f->t;
     struct block *blocks[SLOTS];
@@ -220,8 +248,9 @@ static enum err_code flush_publish(struct flush *f, bool recovering, bool *keep_
     if (recovering) {
         rc = remember_blocks(t, infos, n, err);
     } else {
-        *keep_files = true;
         rc = enter_catalog(t, infos, n, f->cut_pos, err);
+        f->in_doubt = rc != ERR_OK;
+        if (rc) doubt(t, infos, n);
     }
     if (rc) {
         views_discard(view, &change);
@@ -232,12 +261,12 @@ static enum err_code flush_publish(struct flush *f, bool recovering, bool *keep_
     return ERR_OK;
 }
 
-static void flush_release(struct flush *f, bool keep_files)
+static void flush_release(struct flush *f)
 {
     for (size_t i = 0; i < SLOTS; i++) {
         block_writer_close(f->slots[i].writer);
         if (!f->slots[i].block) continue;
-        if (!keep_files) block_drop_file(f->slots[i].block);
+        if (!f->in_doubt) block_drop_file(f->slots[i].block);
         block_unref(f->slots[i].block);
     }
     mem_free(f->ids);
@@ -280,15 +309,15 @@ static bool flush_cut(struct flush *f, bool recovering)
 
 static enum err_code flush_run(struct tenant *t, struct flush *f, bool recovering, struct err *err)
 {
-    bool keep_files = false;
     f->gen_after = t->views.newest->flushed_gen;
     f->newest_window = window_of(atomic_load(&t->old_range.max_ms));
     samples_init(&f->samples, MEM_HEAD, &f->arena);
     arena_init(&f->arena, MEM_HEAD, 0);
     buf_init(&f->chunk, MEM_HEAD);
-    enum err_code rc = flush_write(f, err);
-    if (!rc) rc = flush_publish(f, recovering, &keep_files, err);
-    flush_release(f, keep_files);
+    enum err_code rc = check_catalog(t, err);
+    if (!rc) rc = flush_write(f, err);
+    if (!rc) rc = flush_publish(f, recovering, err);
+    flush_release(f);
     if (!rc && !recovering) atomic_store(&t->held_pos, POS_NONE);
     return rc;
 }

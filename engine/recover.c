@@ -4,7 +4,6 @@
  * past its budget meanwhile, the largest one is written to blocks, which enter the catalog only when the replay is
  * over: until then their log must stay, as later records name series that are defined before them. Left behind by a
  * crash they are unknown to the catalog, and the next start removes them. */
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "engine/engine_private.h"
@@ -33,14 +32,6 @@ static enum err_code add_block(void *ctx, const struct block_info *info, struct 
     return rc;
 }
 
-static enum err_code block_path_of(const struct tenant *t, const char *ulid, char *path,
-                                   size_t size, struct err *err)
-{
-    char name[ULID_CHARS + 8];
-    snprintf(name, sizeof(name), "%.*s.block", ULID_CHARS, ulid);
-    return io_path(path, size, err, t->blocks_dir, name);
-}
-
 /* A block that cannot be served is named and left out; the rest is served. Lack of memory ends the start. */
 static enum err_code open_block(struct block_list *list, const struct block_info *info,
                                 struct err *err)
@@ -48,7 +39,7 @@ static enum err_code open_block(struct block_list *list, const struct block_info
     struct engine *e = list->engine;
     char path[IO_PATH_BYTES];
     struct block *block = NULL;
-    enum err_code rc = block_path_of(list->tenant, info->ulid.text, path, sizeof(path), err);
+    enum err_code rc = tenant_block_path(list->tenant, info->ulid.text, path, sizeof(path), err);
     if (!rc) rc = block_open(&e->env, path, e->cache, &block, err);
     if (!rc) {
         const struct block_info *found = block_info(block);
@@ -108,7 +99,7 @@ static void judge_stray(struct block_list *list, const struct ulid *ulid)
     char path[IO_PATH_BYTES];
     struct block *block = NULL;
     struct err why;
-    if (block_path_of(t, ulid->text, path, sizeof(path), &why)) return;
+    if (tenant_block_path(t, ulid->text, path, sizeof(path), &why)) return;
     bool ours = block_open(&e->env, path, e->cache, &block, &why) == ERR_OK;
     if (ours) {
         const struct block_info *info = block_info(block);

@@ -1,6 +1,8 @@
 /* engine/tenant.c: tenants come to be, are named, counted and freed. */
 #include "engine/tenant.h"
 
+#include <stdio.h>
+
 #include "base/hash.h"
 #include "engine/engine_private.h"
 
@@ -97,6 +99,14 @@ static enum err_code make_blocks_dir(struct tenant *t, struct err *err)
     return rc;
 }
 
+enum err_code tenant_block_path(const struct tenant *t, const char *ulid, char *path, size_t size,
+                                struct err *err)
+{
+    char name[ULID_CHARS + 8];
+    snprintf(name, sizeof(name), "%.*s.block", ULID_CHARS, ulid);
+    return io_path(path, size, err, t->blocks_dir, name);
+}
+
 enum err_code tenant_new(struct engine *engine, const struct catalog_tenant *row,
                          struct tenant **out, struct err *err)
 {
@@ -149,6 +159,7 @@ void tenant_free(struct tenant *t)
     lock_destroy(&t->flush_lock);
     lock_destroy(&t->metadata_lock);
     mem_free(t->recovered);
+    mem_free(t->doubtful);
     mem_free(t->blocks_dir);
     mem_free(t->name);
     mem_free(t);

@@ -48,7 +48,9 @@ struct tenant {
     uint32_t swept_gen, culled_gen;
     struct idle_mark cut_mark, idle_mark;
     bool has_dir;
-    int64_t retry_ns; /* after a failed flush not before this */
+    int64_t retry_ns;      /* after a failed flush not before this */
+    struct ulid *doubtful; /* files of blocks whose entry into the catalog failed, perhaps */
+    size_t n_doubtful, doubtful_cap;
     struct block_info
         *recovered; /* blocks written while the WAL is replayed, not in the catalog yet */
     size_t n_recovered, recovered_cap;
@@ -70,6 +72,9 @@ MUST_USE enum err_code tenant_new(struct engine *engine, const struct catalog_te
 void tenant_free(struct tenant *tenant); /* NULL: no-op. With its part of the head */
 /* The folder's name under tenants/: safe on file systems that fold case. */
 void tenant_encode_name(struct str name, uint64_t incarnation, struct buf *out);
+/* Of a block's file, into `path`. */
+MUST_USE enum err_code tenant_block_path(const struct tenant *tenant, const char *ulid, char *path,
+                                         size_t size, struct err *err);
 
 static inline uint32_t tenant_stripe_idx(const struct tenant *t, const struct series *s)
 {
