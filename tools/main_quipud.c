@@ -18,7 +18,6 @@
 #include "base/pool.h"
 #include "engine/engine.h"
 #include "ingest/remote_write.h"
-#include "query/api.h"
 #include "tools/config.h"
 #include "tools/exit_code.h"
 #include "tools/process_metrics.h"
@@ -34,8 +33,6 @@ struct quipud {
     struct server *server;
     struct engine *engine;
     struct remote_write *remote_write;
-    struct pool *compute; /* shares the work of running queries */
-    struct query_api *api;
 
     pthread_t main_thread, opener;
     enum err_code opened; /* of the engine; set by the opener before `opener_done` */
@@ -231,30 +228,29 @@ static void *opener_main(void *arg)
     return NULL;
 }
 
-static enum err_code open_protocols(struct quipud *q, struct err *err)
+static enum err_code open_remote_write(struct quipud *q, struct err *err)
 {
     const struct config *c = &q->config;
-    long n_cpus = sysconf(_SC_NPROCESSORS_ONLN);
-    size_t n_threads = c->query_threads ? c->query_threads : n_cpus > 0 ? (size_t)n_cpus : 1;
-    (void)n_threads;
-    (void)err;
-    return ERR_OK;
+    struct remote_write_config r = remote_write_config_default();
+    r.labels.labels_max = c->limits_labels_max;
+    r.labels.name_bytes_max = c->limits_label_name_bytes_max;
+    r.labels.value_bytes_max = c->limits_label_value_bytes_max;
+    return remote_write_new(&q->env, q->engine, &r, &q->remote_write, err);
 }
 
 /* Everything stands: the port serves all routes from now on. */
 static enum err_code go_ready(struct quipud *q, struct err *err)
 {
-    enum err_code rc = open_protocols(q, err);
+    enum err_code rc = open_remote_write(q, err);
     if (rc) return rc;
     const struct http_route own[] = {
         {"/", HTTP_GET, false, on_root, q},
         {"/-/reload", HTTP_GET | HTTP_HEAD | HTTP_POST | HTTP_PUT | HTTP_DELETE, true, on_reload,
          q},
+        {"/api/v1/write", HTTP_POST, false, remote_write_handle, q->remote_write},
     };
-    struct server_routes tables[3] = {{own, COUNT_OF(own)}};
-    size_t n = 1;
-    (void)tables;
-    rc = server_ready(q->server, tables, n, NULL, NULL, err);
+    struct server_routes tables[] = {{own, COUNT_OF(own)}};
+    rc = server_ready(q->server, tables, COUNT_OF(tables), NULL, NULL, err);
     if (rc) return rc;
     log_msg(&q->log, LOG_INFO, "ready", LOG_CSTR("address", server_address(q->server)),
             LOG_CSTR("data_dir", q->config.data_dir),
@@ -271,6 +267,8 @@ static enum err_code stop(struct quipud *q, struct err *err)
         return err_set(err, ERR_TIMEOUT, "requests did not end in time; stopped without them");
     server_close(q->server); /* no handler runs any more, so what they use may go */
     q->server = NULL;
+    remote_write_free(q->remote_write);
+    q->remote_write = NULL;
     enum err_code rc = engine_close(q->engine, q->config.shutdown_flush, err);
     q->engine = NULL;
     if (!rc) log_msg(&q->log, LOG_INFO, "stopped");
