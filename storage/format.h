@@ -48,8 +48,8 @@
  *   2 refs      item = the chunks of 16 series (the last item: the rest): varint number of its first chunk, zz(base
  *               time), then for each series: varint n_chunks (>= 1), varint length of what follows, n_chunks statistics
  *   3 labels    item = the labels of 16 series: for each varint n_shared, the number of pairs that are those of the
- *               series before (0 for the first), varint n_more, then n_more pairs: the first number varint pair -
- *               pair before - 1 (pair before: the last one shared; pair + 0 if there is none)
+ *               series before (0 for the first), varint n_more, then n_more pairs, rising: varint number - number of
+ *               the pair before - 1; the first pair of a series: varint number
  *   4 values    item = the value of a pair
  *   5 names     item = varint number of the name's first pair, then the name
  *   6 postings  item = numbers of the series that have the pair; after the last pair's, one per name: the series that
