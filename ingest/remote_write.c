@@ -210,15 +210,13 @@ static void call_write(struct call *c, struct tenant *tenant)
 {
     struct write_batch *b = &c->w.batch;
     struct write_result result = {0};
-    size_t n = b->n, n_histograms = b->n_histograms;
-    if (n + n_histograms == 0) return;
+    if (b->n + b->n_histograms == 0) return;
     atomic_fetch_add_explicit(&c->parties, 1, memory_order_relaxed);
-    if (tenant_write(tenant, b, call_stored, c, &result, &c->err)) {
-        atomic_fetch_sub_explicit(&c->parties, 1, memory_order_relaxed);
-        n = n_histograms = 0;
-    }
+    bool stored = tenant_write(tenant, b, call_stored, c, &result, &c->err) == ERR_OK;
+    if (!stored) atomic_fetch_sub_explicit(&c->parties, 1, memory_order_relaxed);
     reject_times(c, tenant, &result);
-    count_request(c, tenant, n, n_histograms);
+    /* The batch has been compacted to what was good. */
+    count_request(c, tenant, stored ? b->n : 0, stored ? b->n_histograms : 0);
 }
 
 static enum err_code call_store(struct call *c, struct tenant *tenant, struct bytes message,
