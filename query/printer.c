@@ -1,5 +1,5 @@
 /* A tree back to text: one line, several lines, or JSON. What is printed parses to the same tree; where Prometheus's own
- * printer breaks that promise (a sign folded into a number under ^, a label called `without`), this one keeps it. */
+ * printer breaks that promise (+Inf under ^, a sign folded into a duration, a label called `without`), this one keeps it. */
 #include <math.h>
 #include <stdlib.h>
 
@@ -303,6 +303,15 @@ static void put_number_node(struct printer *pr, const struct node_number *n)
     put_number(pr, n->value);
 }
 
+/* The base of a power: +Inf would be read as a sign in front of the whole power. */
+static bool put_unsigned_inf(struct printer *pr, const struct node_binary *n)
+{
+    bool inf = n->op == OP_POW && n->lhs->kind == NODE_NUMBER &&
+               isinf(NODE_AS(number, n->lhs)->value) && NODE_AS(number, n->lhs)->value > 0;
+    if (inf) putz(pr, "Inf");
+    return inf;
+}
+
 /* Depth is bounded by the parser. */
 static void put_node(struct printer *pr, const struct node *node)
 {
@@ -334,7 +343,7 @@ static void put_node(struct printer *pr, const struct node *node)
         put_node(pr, NODE_AS(aggregate, node)->expr);
         return putz(pr, ")");
     case NODE_BINARY:
-        put_node(pr, NODE_AS(binary, node)->lhs);
+        if (!put_unsigned_inf(pr, NODE_AS(binary, node))) put_node(pr, NODE_AS(binary, node)->lhs);
         putz(pr, " ");
         put_operator(pr, NODE_AS(binary, node));
         putz(pr, " ");
@@ -400,7 +409,12 @@ static void pretty_aggregate(struct printer *pr, const struct node_aggregate *n,
 static void pretty_binary(struct printer *pr, const struct node_binary *n, unsigned level,
                           bool lead)
 {
-    pretty(pr, n->lhs, level + 1, lead);
+    if (n->op == OP_POW && n->lhs->kind == NODE_NUMBER) {
+        if (lead) indent(pr, level + 1);
+        if (!put_unsigned_inf(pr, n)) put_node(pr, n->lhs);
+    } else {
+        pretty(pr, n->lhs, level + 1, lead);
+    }
     putz(pr, "\n");
     indent(pr, level);
     put_operator(pr, n);
