@@ -40,6 +40,8 @@ struct range_window {
     uint32_t pos_call;
     struct arena *arena; /* for histograms of the result */
     struct notes *notes;
+    /* Which notes this series has given already (query/range_window.h); NULL: given at every step. */
+    unsigned *noted;
 };
 
 /* All functions that take a range vector but absent_over_time (which the evaluator does). out->kind NONE:
@@ -91,7 +93,9 @@ MUST_USE enum err_code histogram_add(struct arena *arena, const struct histogram
 MUST_USE enum err_code histogram_sub(struct arena *arena, const struct histogram *a,
                                      const struct histogram *b, struct histogram **out,
                                      unsigned *notes, struct err *err);
-/* Compensated sum of many: zero-initialise, add in order, then finish; the mean divides by n per bucket. */
+/* Compensated sum of many: start with *sum NULL, add in order, then finish once; the mean divides by n per bucket. h is
+ * not needed after the call. RESET_CONFLICT when members with the hints "reset" and "no reset" met. *out NULL: nothing
+ * was added, or MIXED_SCHEMAS. */
 struct histogram_sum; /* in the arena */
 MUST_USE enum err_code histogram_sum_add(struct arena *arena, struct histogram_sum **sum,
                                          const struct histogram *h, unsigned *notes,
@@ -102,8 +106,15 @@ MUST_USE enum err_code histogram_sum_finish(struct arena *arena, struct histogra
 MUST_USE enum err_code histogram_scale(struct arena *arena, const struct histogram *h, double f,
                                        bool divide, struct histogram **out, struct err *err);
 bool histogram_equal(const struct histogram *a, const struct histogram *b); /* as == does */
-/* Is cur a reset against prev? By hint, then by content. */
+/* Is cur a reset against prev? By content alone: hints that senders stored prove nothing about this neighbour (and
+ * Prometheus overrules them when it appends). */
 bool histogram_is_reset(const struct histogram *cur, const struct histogram *prev);
+/* a + (b - a) * fraction; with `counter` and b a reset against a: b * fraction. NULL in *out with MIXED_SCHEMAS. */
+MUST_USE enum err_code histogram_interpolate(struct arena *arena, const struct histogram *a,
+                                             const struct histogram *b, double fraction,
+                                             bool counter, struct histogram **out, unsigned *notes,
+                                             struct err *err);
+/* Observations below x (or above), the bucket that holds x divided. */
 MUST_USE enum err_code histogram_trim(struct arena *arena, const struct histogram *h, double x,
                                       bool keep_below, struct histogram **out, struct err *err);
 /* {count:44, sum:110, …} */
