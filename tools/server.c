@@ -3,8 +3,10 @@
 
 #include <errno.h>
 #include <netdb.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -141,6 +143,7 @@ static void on_completed(void *cls, struct MHD_Connection *conn, void **con_cls,
     *con_cls = NULL;
 }
 
+/* On the acceptor's thread when it starts, on a polling thread when it ends. */
 static void on_connection(void *cls, struct MHD_Connection *conn, void **socket_cls,
                           enum MHD_ConnectionNotificationCode what)
 {
@@ -203,6 +206,9 @@ static void register_metrics(struct server *server)
     struct metrics *m = server->env.metrics;
     server->connections_total =
         metric_counter(m, "quipu_http_connections_total", "Connections accepted.", "");
+    server->refused_total =
+        metric_counter(m, "quipu_http_connections_refused_total",
+                       "Connections closed at once: too many, or no memory.", "");
     server->rejected_total = metric_counter(
         m, "quipu_http_rejected_total", "Requests refused for size, memory or a full queue.", "");
     server->gone_total =
@@ -226,11 +232,10 @@ static enum err_code start_daemon(struct server *server, struct err *err)
     size_t n_connections = MAX_OF(server->config.connections_max, n_threads);
     unsigned timeout_s = (unsigned)((server->config.idle_timeout_ms + 999) / 1000);
     unsigned flags = MHD_USE_EPOLL | MHD_USE_INTERNAL_POLLING_THREAD | MHD_ALLOW_SUSPEND_RESUME |
-                     MHD_USE_ERROR_LOG | MHD_USE_ITC;
+                     MHD_USE_ERROR_LOG | MHD_USE_ITC | MHD_USE_NO_LISTEN_SOCKET;
     server->daemon =
         MHD_start_daemon(flags, 0, NULL, NULL, on_request, server,                               //
                          MHD_OPTION_EXTERNAL_LOGGER, on_log, server,                             //
-                         MHD_OPTION_LISTEN_SOCKET, server->listen_fd,                            //
                          MHD_OPTION_THREAD_POOL_SIZE, (unsigned)(n_threads > 1 ? n_threads : 0), //
                          MHD_OPTION_CONNECTION_LIMIT, (unsigned)n_connections,                   //
                          MHD_OPTION_CONNECTION_TIMEOUT, timeout_s,                               //
@@ -248,6 +253,69 @@ static enum err_code start_daemon(struct server *server, struct err *err)
                    n_threads, n_connections);
 }
 
+/* ---- accepting ----
+ * libmicrohttpd's threads would all wait for the listening socket, and the first to wake takes every connection of
+ * a burst: two busy senders then share one thread. Handed over one by one, they are spread. */
+
+static void accept_one(struct server *server)
+{
+    struct sockaddr_storage addr;
+    socklen_t len = sizeof(addr);
+    int fd =
+        accept4(server->listen_fd, (struct sockaddr *)&addr, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd < 0) {
+        /* Out of descriptors or memory: the connection stays in the queue, so poll() would return at once. */
+        bool scarce = errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM;
+        if (scarce) usleep(20000);
+        return;
+    }
+    size_t n = atomic_load_explicit(&server->n_connections, memory_order_relaxed);
+    if (n >= server->config.connections_max) {
+        metric_inc(server->refused_total);
+        close(fd);
+        return;
+    }
+    /* On failure it has closed the socket, too. */
+    if (MHD_add_connection(server->daemon, fd, (struct sockaddr *)&addr, len) != MHD_YES)
+        metric_inc(server->refused_total);
+}
+
+static void *acceptor_main(void *arg)
+{
+    struct server *server = arg;
+    struct pollfd pfds[2] = {{.fd = server->listen_fd, .events = POLLIN},
+                             {.fd = server->wake_fd, .events = POLLIN}};
+    for (;;) {
+        if (poll(pfds, 2, -1) < 0) continue; /* EINTR */
+        if (pfds[1].revents) return NULL;
+        if (pfds[0].revents) accept_one(server);
+    }
+}
+
+static enum err_code start_acceptor(struct server *server, struct err *err)
+{
+    server->wake_fd = eventfd(0, EFD_CLOEXEC);
+    if (server->wake_fd < 0) return err_set_errno(err, errno, "cannot make an eventfd");
+    if (pthread_create(&server->acceptor, NULL, acceptor_main, server) != 0)
+        return err_set(err, ERR_LIMIT, "cannot start a thread");
+    server->accepting = true;
+    return ERR_OK;
+}
+
+static void stop_acceptor(struct server *server)
+{
+    if (server->accepting) {
+        uint64_t one = 1;
+        ssize_t n = write(server->wake_fd, &one, sizeof(one));
+        ASSERT(n == sizeof(one));
+        pthread_join(server->acceptor, NULL);
+        server->accepting = false;
+    }
+    if (server->wake_fd >= 0) close(server->wake_fd);
+    if (server->listen_fd >= 0) close(server->listen_fd);
+    server->wake_fd = server->listen_fd = -1;
+}
+
 /* ---- life ---- */
 
 enum err_code server_open(const struct env *env, const struct server_config *config,
@@ -258,7 +326,7 @@ enum err_code server_open(const struct env *env, const struct server_config *con
     if (!server) return err_set(err, ERR_NO_MEMORY, "no memory for the server");
     server->env = *env;
     server->config = *config;
-    server->listen_fd = -1;
+    server->listen_fd = server->wake_fd = -1;
     lock_init(&server->lock, LOCK_LEAF);
     cond_init(&server->idle);
     struct router *router = NULL;
@@ -273,6 +341,8 @@ enum err_code server_open(const struct env *env, const struct server_config *con
     if (rc) goto fail;
     register_metrics(server);
     rc = start_daemon(server, err);
+    if (rc) goto fail;
+    rc = start_acceptor(server, err);
     if (rc) goto fail;
     *out = server;
     return ERR_OK;
@@ -325,11 +395,7 @@ static bool wait_idle(struct server *server, int64_t timeout_ms)
 bool server_stop(struct server *server, int64_t grace_ms)
 {
     atomic_store_explicit(&server->state, SERVER_STOPPING, memory_order_relaxed);
-    MHD_socket fd = MHD_quiesce_daemon(server->daemon);
-    if (fd != MHD_INVALID_SOCKET) {
-        close(fd);
-        server->listen_fd = -1;
-    }
+    stop_acceptor(server);
     bool idle = wait_idle(server, grace_ms);
     if (!idle) {
         log_msg(server->env.log, LOG_WARN, "canceling requests that outlast the shutdown",
@@ -343,9 +409,9 @@ bool server_stop(struct server *server, int64_t grace_ms)
 void server_close(struct server *server)
 {
     if (!server) return;
+    stop_acceptor(server);
     if (server->daemon) MHD_stop_daemon(server->daemon);
     pool_free(server->pool);
-    if (server->listen_fd >= 0) close(server->listen_fd);
     router_free(atomic_load_explicit(&server->router, memory_order_relaxed));
     router_free(server->early);
     cond_destroy(&server->idle);

@@ -1,6 +1,6 @@
 /* tools/server.h: libmicrohttpd behind base/http.h.
  *
- * A few threads poll all connections (epoll). They collect a request's body into a bounded buffer, then run its
+ * One thread accepts connections and deals them out to a few that poll them (epoll). Those collect a request's body into a bounded buffer, then run its
  * handler themselves (routes that do not block) or hand it to a pool with a bounded queue (routes that may take
  * long). While a handler works, its connection is suspended: no thread waits for it. A short answer is sent
  * whole, with Content-Length; a long one of a pooled route is streamed through a bounded queue, in which the

@@ -62,7 +62,9 @@ struct server {
     struct env env;
     struct server_config config;
     struct MHD_Daemon *daemon;
-    int listen_fd;
+    int listen_fd, wake_fd; /* -1: closed. wake_fd (an eventfd) ends the acceptor */
+    pthread_t acceptor;
+    bool accepting; /* the acceptor runs */
     char address[80];
     struct pool *pool;
     _Atomic(struct router *) router; /* release in server_ready(), acquire in call_start() */
@@ -73,7 +75,7 @@ struct server {
     struct lock lock;              /* rank LOCK_LEAF; guards n_calls */
     struct cond idle;              /* n_calls went to 0 */
     size_t n_calls;                /* begun and not yet freed */
-    struct metric *connections_total, *rejected_total, *gone_total;
+    struct metric *connections_total, *refused_total, *rejected_total, *gone_total;
     _Atomic size_t n_connections;
 };
 
