@@ -38,7 +38,7 @@ static const struct config_key keys[] = {
      "write, with "
      "an fsync every second, so that a power cut loses up to a second. off: the operating system "
      "decides."},
-    {"wal.segment_size", CONFIG_SIZE, KEY(wal_segment_bytes), "64MiB", MIB, 4 * GIB, NULL, false,
+    {"wal.segment_size", CONFIG_SIZE, KEY(wal_segment_bytes), "64MiB", MIB, 256 * MIB, NULL, false,
      "Size of one file of the log."},
     {"wal.held_max", CONFIG_SIZE, KEY(wal_held_bytes_max), "256MiB", MIB, 1024 * GIB, NULL, false,
      "A tenant that keeps more of the log from being cut is flushed early."},
@@ -47,7 +47,7 @@ static const struct config_key keys[] = {
      "Newest samples of all tenants held in memory. Beyond it the largest tenant is flushed; at "
      "twice the "
      "size writes get 503 until memory is free."},
-    {"head.window", CONFIG_DURATION, KEY(head_window_ms), "30m", 10 * SECOND, DAY, NULL, true,
+    {"head.window", CONFIG_DURATION, KEY(head_window_ms), "30m", SECOND, DAY, NULL, true,
      "A tenant's newest samples are written to a block when the oldest of them arrived longer ago "
      "than this."},
     {"storage.page_cache", CONFIG_SIZE, KEY(page_cache_bytes), "64MiB", 0, 1024 * GIB, NULL, false,

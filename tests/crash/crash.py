@@ -26,7 +26,7 @@ CONFIG = """
 retention: 0
 log_level: info
 head:
-  flush_window: 1s
+  window: 1s
 """
 
 
