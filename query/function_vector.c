@@ -328,8 +328,9 @@ static enum err_code open_replace(struct op_labels *lb, struct err *err)
     lb->replacement = plan->args[2]->text;
     lb->src = plan->args[3]->text;
     struct str pattern = plan->args[4]->text;
-    struct err why;
-    if (regex_compile(pattern, &lb->regex, &why))
+    enum err_code rc = regex_compile(pattern, &lb->regex, err);
+    if (rc == ERR_NO_MEMORY) return rc;
+    if (rc)
         return err_set(err, ERR_EXECUTION, "invalid regular expression in label_replace(): %.*s",
                        STR_ARG(pattern));
     struct eval_regex *entry = EVAL_NEW(eval, struct eval_regex);

@@ -518,6 +518,10 @@ static enum err_code build_binary(struct planner *p, const struct node_binary *b
     enum err_code rc = build(p, bin->lhs, grid, &lhs);
     if (!rc) rc = build(p, bin->rhs, grid, &rhs);
     if (rc) return rc;
+    bool scalars = lhs->type == VALUE_SCALAR && rhs->type == VALUE_SCALAR;
+    if (scalars && (bin->op == OP_TRIM_UPPER || bin->op == OP_TRIM_LOWER))
+        return err_set(p->err, ERR_EXECUTION, "operator \"%s\" not allowed for Scalar operations",
+                       binary_op_text(bin->op));
     if (lhs->kind == PLAN_NUMBER && rhs->kind == PLAN_NUMBER)
         return fold_binary(p, bin, grid, lhs->number, rhs->number, out);
     size_t n_vectors = (lhs->type == VALUE_VECTOR) + (rhs->type == VALUE_VECTOR);

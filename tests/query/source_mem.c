@@ -58,15 +58,17 @@ static enum err_code mem_select(struct query_source *src, const struct matcher *
                                 struct source_select **out, struct err *err)
 {
     struct source_mem *m = CONTAINER_OF(src, struct source_mem, source);
-    (void)err;
     if (!m->sorted && m->n) qsort(m->series, m->n, sizeof(*m->series), compare_series);
     m->sorted = true;
+    struct source_select *sel = mem_calloc(MEM_QUERY, 1, sizeof(*sel));
+    if (!sel) return err_set(err, ERR_NO_MEMORY, "no memory for a select");
+    *sel = (struct source_select){.m = m, .index = mem_calloc(MEM_QUERY, m->n + 1, sizeof(size_t))};
+    if (!sel->index) {
+        mem_free(sel);
+        return err_set(err, ERR_NO_MEMORY, "no memory for a select");
+    }
     m->n_selects++;
     m->n_open++;
-    struct source_select *sel = mem_calloc(MEM_QUERY, 1, sizeof(*sel));
-    if (!sel) abort();
-    *sel = (struct source_select){.m = m, .index = mem_calloc(MEM_QUERY, m->n + 1, sizeof(size_t))};
-    if (!sel->index) abort();
     for (size_t i = 0; i < m->n; i++)
         if (has_samples(&m->series[i], mint_ms, maxt_ms) &&
             matchers_match_labels(matchers, n_matchers, m->series[i].labels))
@@ -191,6 +193,18 @@ void source_mem_push(struct source_mem *m, struct labels labels, int64_t t_ms, d
                      const struct histogram *h, int64_t start_ms)
 {
     push(m, find_series(m, labels), t_ms, v, h, start_ms);
+}
+
+void source_mem_adopt(struct source_mem *m, const struct source_mem *from)
+{
+    for (size_t i = 0; i < from->n; i++) {
+        const struct samples *in = &from->series[i].samples;
+        struct mem_series *s = find_series(m, from->series[i].labels);
+        if (s->samples.n) continue;
+        for (size_t k = 0; k < in->n; k++)
+            push(m, s, in->t_ms[k], in->v[k], in->h ? in->h[k] : NULL,
+                 in->st_ms ? in->st_ms[k] : 0);
+    }
 }
 
 static struct labels parse_labels(struct source_mem *m, struct str text)

@@ -22,6 +22,8 @@ struct query_source *source_mem_source(struct source_mem *m);
 /* Samples by hand, in time order. `series` as in the text: metric{a="b"} */
 void source_mem_push(struct source_mem *m, struct labels labels, int64_t t_ms, double v,
                      const struct histogram *h, int64_t start_ms);
+/* Copies the series of `from` that `m` does not have yet. */
+void source_mem_adopt(struct source_mem *m, const struct source_mem *from);
 /* Select calls so far, and those not released. */
 size_t source_mem_selects(const struct source_mem *m);
 size_t source_mem_open(const struct source_mem *m);
