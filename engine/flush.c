@@ -310,7 +310,8 @@ static bool flush_cut(struct flush *f, bool recovering)
 static enum err_code flush_run(struct tenant *t, struct flush *f, bool recovering, struct err *err)
 {
     f->gen_after = t->views.newest->flushed_gen;
-    f->newest_window = window_of(atomic_load(&t->old_range.max_ms));
+    /* INT64_MIN: only requests that came to nothing */
+    f->newest_window = window_of(MAX_OF(atomic_load(&t->old_range.max_ms), 0));
     samples_init(&f->samples, MEM_HEAD, &f->arena);
     arena_init(&f->arena, MEM_HEAD, 0);
     buf_init(&f->chunk, MEM_HEAD);
@@ -452,7 +453,7 @@ static void sweep_locked(struct tenant *t)
         tenant_count(t, &sweep.counts);
         t->swept_gen = sweep.gen_last;
         if (t->swept_gen == t->cut_mark.gen) time_range_clear(&t->old_range);
-        if (sweep.n_ended) cull(t, &sweep);
+        if (sweep.n_ended && !t->registry.loading) cull(t, &sweep);
         if (sweep.idle_gen <= t->swept_gen) t->culled_gen = MAX_OF(t->culled_gen, sweep.idle_gen);
         views_oldest(&t->views, &oldest, &sweep.gen_last);
     }

@@ -290,7 +290,9 @@ enum err_code head_append_float(struct head_stripe *stripe, struct head_counts *
             counts->samples++;
             return ERR_OK;
         }
-        if (t_ms == open->gorilla.t_last_ms && double_bits(v) == open->gorilla.v_last_bits) {
+        bool repeats =
+            t_ms == open->gorilla.t_last_ms && double_bits(v) == open->gorilla.v_last_bits;
+        if (repeats && !s->extra) { /* with a side it may have been overwritten since */
             counts->n_duplicate++;
             return ERR_OK;
         }

@@ -3,7 +3,10 @@
  * A record is for a tenant if it names its incarnation and lies at or behind its flushed_pos. When the head grows
  * past its budget meanwhile, the largest one is written to blocks, which enter the catalog only when the replay is
  * over: until then their log must stay, as later records name series that are defined before them. Left behind by a
- * crash they are unknown to the catalog, and the next start removes them. */
+ * crash they are unknown to the catalog, and the next start removes them.
+ *
+ * What is read here need not be on the disk: after a failed fsync the system's cache shows bytes that a power cut
+ * takes away. So no record of this process rests on a definition that it found: series count as not logged. */
 #include <stdlib.h>
 
 #include "engine/engine_private.h"
@@ -253,10 +256,7 @@ static enum err_code replay_one_series(struct replay *r, struct tenant *t, uint6
     if (taken && taken->live) add.id = 0; /* of these labels, or the log's id was given anew */
     rc = registry_add(&t->registry, &add, &s, NULL, err);
     if (rc) return rc;
-    /* Under another id than the log's the series counts as unlogged: its next sample defines it again. */
     if (s->id != id) return note_other_id(r, t, (uint32_t)id, s->id, err);
-    uint32_t epoch = atomic_load(&r->engine->wal_epoch);
-    atomic_store_explicit(&s->logged, tenant_log_mark(t, epoch), memory_order_relaxed);
     struct other_id *stale = r->n_others ? other_id(r, t, id) : NULL;
     if (stale) stale->means = s->id;
     return ERR_OK;
@@ -401,7 +401,10 @@ static enum err_code replay_log(struct replay *r, struct err *err)
     uint64_t from_pos = r->n_tenants ? POS_NONE : 0;
     for (size_t i = 0; i < r->n_tenants; i++)
         from_pos = MIN_OF(from_pos, r->by_incarnation[i]->cut_pos);
+    for (size_t i = 0; i < r->n_tenants; i++) registry_load_begin(&r->by_incarnation[i]->registry);
     enum err_code rc = wal_replay(e->wal, from_pos, replay_record, r, &stats, err);
+    for (size_t i = 0; !rc && i < r->n_tenants; i++)
+        rc = registry_load_end(&r->by_incarnation[i]->registry, err);
     for (size_t i = 0; !rc && i < r->n_tenants; i++)
         if (r->by_incarnation[i]->n_recovered)
             rc = tenant_flush_recovered(r->by_incarnation[i], err);

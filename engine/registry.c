@@ -253,7 +253,7 @@ static bool intern_pairs(struct registry *reg, struct labels labels, uint32_t *p
             return false;
         }
         pairs[*n_done] = pair;
-        if (!idlist_reserve(&registry_pair(reg, pair)->ids, reg->pool)) {
+        if (!reg->loading && !idlist_reserve(&registry_pair(reg, pair)->ids, reg->pool)) {
             ++*n_done;
             return false;
         }
@@ -264,7 +264,7 @@ static bool intern_pairs(struct registry *reg, struct labels labels, uint32_t *p
 /* Takes back what intern_pairs made for a series that did not come to be. */
 static void drop_unused_pairs(struct registry *reg, const uint32_t *pairs, size_t n)
 {
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < n && !reg->loading; i++) { /* else the start fails as a whole */
         /* Nobody has seen them: view 0 lets them go at the next reclaim. */
         if (registry_pair(reg, pairs[i])->ids.n == 0) registry_pair_drop(reg, pairs[i], 0);
     }
@@ -280,7 +280,8 @@ static struct series *series_publish(struct registry *reg, struct series_page *p
     s->n_pairs = (uint16_t)n;
     s->live = true;
     page->n_live++;
-    for (size_t i = 0; i < n; i++) idlist_append(&registry_pair(reg, pairs[i])->ids, id);
+    for (size_t i = 0; i < n && !reg->loading; i++)
+        idlist_append(&registry_pair(reg, pairs[i])->ids, id);
     idmap_insert(&reg->by_labels, registry_labels_tag(reg, pairs, n), id);
     if (id >= reg->next_id) reg->next_id = id + 1;
     atomic_fetch_add_explicit(&reg->n_series, 1, memory_order_relaxed);
@@ -346,6 +347,34 @@ enum err_code registry_add(struct registry *reg, const struct registry_add *add,
     rwlock_release(&reg->lock);
     if (pairs != few) mem_free(pairs);
     return rc;
+}
+
+void registry_load_begin(struct registry *reg)
+{
+    reg->loading = true;
+}
+
+struct load {
+    struct registry *reg;
+    bool failed;
+};
+
+static void load_postings(void *ctx, struct series *s)
+{
+    struct load *load = ctx;
+    for (size_t i = 0; i < s->n_pairs && !load->failed; i++) {
+        struct idlist *ids = &registry_pair(load->reg, s->pairs[i])->ids;
+        load->failed = !idlist_reserve(ids, load->reg->pool);
+        if (!load->failed) idlist_append(ids, s->id);
+    }
+}
+
+enum err_code registry_load_end(struct registry *reg, struct err *err)
+{
+    struct load load = {.reg = reg};
+    registry_each(reg, load_postings, &load);
+    reg->loading = false;
+    return load.failed ? err_set(err, ERR_NO_MEMORY, "no memory for postings") : ERR_OK;
 }
 
 struct labels registry_labels(const struct registry *reg, const struct series *s,

@@ -101,6 +101,7 @@ struct registry {
     _Atomic uint32_t n_pairs;                 /* likewise */
     struct idmap by_labels, by_name, by_pair; /* GUARDED_BY(lock) */
     struct idtable names, pairs;              /* GUARDED_BY(lock) */
+    bool loading;                             /* between registry_load_begin and _end */
     struct alias_base *base;                  /* GUARDED_BY(lock) */
     struct retired *retired_names, *retired_pairs, *retired_pages; /* GUARDED_BY(lock) */
     uint32_t tag_mask; /* all ones; tests make every hash collide */
@@ -142,6 +143,10 @@ struct registry_add {
 /* Get or create. *created may be NULL. ERR_LIMIT over series_max, bytes_max, or out of ids. */
 MUST_USE enum err_code registry_add(struct registry *reg, const struct registry_add *add,
                                     struct series **out, bool *created, struct err *err);
+/* The log defines series in any order of ids, and postings are ascending: between these two calls of the only thread
+ * there are none (no selects, no culls), then they are made at once. */
+void registry_load_begin(struct registry *reg);
+MUST_USE enum err_code registry_load_end(struct registry *reg, struct err *err);
 /* Remembers the bytes; without memory (or past a few per series) it does not, and they cost a lookup by labels. */
 void registry_remember(struct registry *reg, struct series *s, uint64_t hash, struct bytes sent);
 

@@ -1,8 +1,8 @@
 /* engine/tenant.h: a tenant from inside: its registry, its part of the head, its views, and what is to be flushed.
  *
  * Log marks. The WAL is replayed from a tenant's flushed_pos on, so each series must be defined again behind it: a
- * series is logged before its first sample after every cut (gen), and again after a failed log write (wal_epoch),
- * which may have lost its definition. mark = gen + wal_epoch; both only rise, so no two states share a mark.
+ * series is logged before its first sample after every start and every cut (gen), and again after a failed log write
+ * (wal_epoch), which may have lost its definition. mark = gen + wal_epoch; both only rise, so no two states share a mark.
  *
  * Held log. first_pos is at or below the position of the first record since the last cut, held_pos the same for
  * what is cut but not in blocks yet; the WAL must be kept from the lower one on. A reader of both reads first_pos

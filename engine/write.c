@@ -325,8 +325,9 @@ static enum err_code log_all(struct write *w, struct err *err)
     if (!rc) rc = log_series(w, b->series, b->n, err);
     if (!rc && b->n_histograms) rc = log_series(w, b->h_series, b->n_histograms, err);
     if (!rc && b->n_histograms) rc = encode_histograms(w, err);
-    if (!rc && b->n_histograms) rc = log_histograms(w, err);
+    /* In the order of insertion: a replay must come to the same winner. */
     if (!rc) rc = log_samples(w, err);
+    if (!rc && b->n_histograms) rc = log_histograms(w, err);
     return rc;
 }
 
