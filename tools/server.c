@@ -77,7 +77,7 @@ static enum err_code listen_on(const struct addrinfo *ai, const char *name, int 
 
 static void note_address(struct server *server)
 {
-    struct sockaddr_storage ss;
+    struct sockaddr_storage ss = {0};
     socklen_t len = sizeof(ss);
     char host[64] = "?", port[16] = "?";
     if (getsockname(server->listen_fd, (struct sockaddr *)&ss, &len) == 0)
@@ -90,7 +90,7 @@ static void note_address(struct server *server)
 static enum err_code open_socket(struct server *server, struct err *err)
 {
     const char *name = server->config.listen;
-    char host[256], port[16];
+    char host[256] = "", port[16] = "";
     enum err_code rc = split_address(name, host, sizeof(host), port, sizeof(port), err);
     if (rc) return rc;
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};

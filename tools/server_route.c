@@ -22,7 +22,7 @@ static struct metric_histogram *seconds_metric(const struct route_stats *stats)
 {
     char label[256];
     metric_label(label, sizeof(label), "handler", str_of(stats->handler));
-    return metric_histogram(stats->metrics, "quipu_http_request_duration_seconds",
+    return metric_histogram(stats->metrics, "quipu_http_request_seconds",
                             "Time from the request line to the end of the answer.", label,
                             METRIC_SECONDS, METRIC_SECONDS_N);
 }
