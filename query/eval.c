@@ -450,6 +450,7 @@ enum err_code query_run(const struct query_env *env, const struct query_request 
     notes_init(&eval.notes, &result->arena);
     rc = run_text(&eval, request, result, err);
     rc = name_limit(&eval, rc, err);
+    notes_sort(&eval.notes);
     result->notes = eval.notes;
     result->stats = eval.stats;
     arena_release(&arena);

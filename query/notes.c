@@ -4,6 +4,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "query/parser.h"
 
@@ -14,16 +15,18 @@ void notes_init(struct notes *notes, struct arena *arena)
     *notes = (struct notes){.arena = arena};
 }
 
-static bool notes_has(const struct notes *notes, enum note_kind kind, struct str text)
+static struct note *find(const struct notes *notes, enum note_kind kind, struct str text)
 {
-    for (const struct note *n = notes->first; n; n = n->next)
-        if (n->kind == kind && str_eq(n->text, text)) return true;
-    return false;
+    for (struct note *n = notes->first; n; n = n->next)
+        if (n->kind == kind && str_eq(n->text, text)) return n;
+    return NULL;
 }
 
 static void append(struct notes *notes, const struct note *what)
 {
-    if (notes->n >= NOTES_KEPT_MAX || notes_has(notes, what->kind, what->text)) return;
+    struct note *same = find(notes, what->kind, what->text);
+    if (same && what->pos < same->pos) same->pos = what->pos;
+    if (same || notes->n >= NOTES_KEPT_MAX) return;
     struct note *note = ARENA_NEW(notes->arena, struct note);
     struct str text = arena_str(notes->arena, what->text);
     if (!note || !text.p) return;
@@ -78,6 +81,27 @@ void notes_add_plain(struct notes *notes, enum note_kind kind, const char *fmt, 
 void notes_merge(struct notes *into, const struct notes *from)
 {
     for (const struct note *n = from->first; n; n = n->next) append(into, n);
+}
+
+static int compare(const void *a, const void *b)
+{
+    const struct note *x = *(struct note *const *)a, *y = *(struct note *const *)b;
+    if (x->pos != y->pos) return x->pos < y->pos ? -1 : 1;
+    if (x->kind != y->kind) return x->kind < y->kind ? -1 : 1;
+    return str_cmp(x->text, y->text);
+}
+
+void notes_sort(struct notes *notes)
+{
+    if (notes->n < 2) return;
+    struct note **all = ARENA_ARRAY(notes->arena, struct note *, notes->n);
+    if (!all) return; /* as they came, then */
+    size_t n = 0;
+    for (struct note *note = notes->first; note; note = note->next) all[n++] = note;
+    qsort(all, n, sizeof(struct note *), compare);
+    for (size_t i = 0; i < n; i++) all[i]->next = i + 1 < n ? all[i + 1] : NULL;
+    notes->first = all[0];
+    notes->last = &all[n - 1]->next;
 }
 
 static struct str shown(const struct note *note, struct str query, struct arena *arena)

@@ -1,5 +1,5 @@
 /* query/notes.h: PromQL's annotations: warnings and infos with the position of a node. Deduplicated by the text
- * without position. Threads: one at a time; workers keep their own and merge in series order. */
+ * without position; the lowest position stays. Threads: one at a time; workers keep their own and merge in series order. */
 #ifndef QUIPU_QUERY_NOTES_H
 #define QUIPU_QUERY_NOTES_H
 
@@ -33,6 +33,8 @@ void notes_add(struct notes *notes, enum note_kind kind, uint32_t pos, const cha
 void notes_add_plain(struct notes *notes, enum note_kind kind, const char *fmt, ...)
     PRINTF_LIKE(3, 4);
 void notes_merge(struct notes *into, const struct notes *from);
+/* By position and text: the order of a query's notes does not depend on who worked when. */
+void notes_sort(struct notes *notes);
 /* The i-th text of a kind as the API shows it (with prefix, position, and the omitted line last); p NULL at
  * the end. `query` is the text that positions point into. */
 struct str notes_text(const struct notes *notes, enum note_kind kind, size_t i, struct str query,
