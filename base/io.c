@@ -135,8 +135,7 @@ static enum err_code copy_path(char *buf, size_t size, const char *path, size_t 
     return ERR_OK;
 }
 
-/* "." for "name", "/" for "/name". Slashes at the end of `path` do not count. */
-static enum err_code parent_of(const char *path, char *buf, size_t size, struct err *err)
+enum err_code io_parent(char *buf, size_t size, struct err *err, const char *path)
 {
     size_t n = strlen(path);
     while (n > 1 && path[n - 1] == '/') n--;
@@ -151,7 +150,7 @@ static enum err_code make_dir_synced(struct io *io, const char *path, struct err
     enum err_code rc = io_mkdir(io, path, err);
     if (rc) return rc;
     char parent[IO_PATH_BYTES];
-    rc = parent_of(path, parent, sizeof(parent), err);
+    rc = io_parent(parent, sizeof(parent), err, path);
     if (rc) return rc;
     return io_sync_dir(io, parent, err);
 }
@@ -165,7 +164,7 @@ static enum err_code check_dir(struct io *io, const char *path, struct err *err)
     if (rc) return rc;
     if (!is_dir) return err_set(err, ERR_EXISTS, "%s is not a folder", path);
     char parent[IO_PATH_BYTES];
-    rc = parent_of(path, parent, sizeof(parent), err);
+    rc = io_parent(parent, sizeof(parent), err, path);
     if (rc) return rc;
     /* A parent that we may not open is the administrator's, and older than we are. */
     rc = io_sync_dir(io, parent, err);
@@ -219,7 +218,7 @@ enum err_code io_publish(struct io *io, struct file *file, const char *path, str
 {
     ASSERT(is_temp(file->path));
     char parent[IO_PATH_BYTES];
-    enum err_code rc = parent_of(path, parent, sizeof(parent), err);
+    enum err_code rc = io_parent(parent, sizeof(parent), err, path);
     if (rc) return rc;
     char *published = mem_strdup(MEM_BASE, path);
     if (!published) return err_set(err, ERR_NO_MEMORY, "no memory to publish %s", path);

@@ -118,6 +118,8 @@ MUST_USE enum err_code io_read_file(struct io *io, const char *path, size_t max_
 /* Joins with one slash into buf; ERR_LIMIT when it does not fit. */
 MUST_USE enum err_code io_path(char *buf, size_t size, struct err *err, const char *dir,
                                const char *name);
+/* The folder that holds `path`: "." for "name", "/" for "/name"; slashes at the end of `path` do not count. */
+MUST_USE enum err_code io_parent(char *buf, size_t size, struct err *err, const char *path);
 #define IO_PATH_BYTES 4096
 
 #endif

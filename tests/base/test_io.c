@@ -315,6 +315,21 @@ static void paths_join(void **state)
     CHECK_ERR(io_path(p, sizeof(p), &f->err, "12345", "6789"), ERR_LIMIT);
 }
 
+static void parents(void **state)
+{
+    struct fixture *f = *state;
+    static const char *const cases[][2] = {{"a", "."},        {"a/", "."},  {"/a", "/"},
+                                           {"/a/b", "/a"},    {"a/b", "a"}, {"a//b", "a"},
+                                           {"/a//b//", "/a"}, {"//a", "/"}, {"/", "/"}};
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        char p[8];
+        CHECK_OK(io_parent(p, sizeof(p), &f->err, cases[i][0]), &f->err);
+        CHECK_STR(str_of(p), cases[i][1]);
+    }
+    char p[4];
+    CHECK_ERR(io_parent(p, sizeof(p), &f->err, "1234/5"), ERR_LIMIT);
+}
+
 /* Random writes, truncates and reads against a plain array. */
 static void random_use(void **state)
 {
@@ -363,9 +378,16 @@ int main(void)
 {
 #define ON_DISK(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
     const struct CMUnitTest tests[] = {
-        ON_DISK(open_flags),          ON_DISK(read_and_write), ON_DISK(allocate_grows_with_zeros),
-        ON_DISK(locks_exclude),       ON_DISK(names),          ON_DISK(make_folders),
-        ON_DISK(publish_and_discard), ON_DISK(whole_files),    ON_DISK(paths_join),
+        ON_DISK(open_flags),
+        ON_DISK(read_and_write),
+        ON_DISK(allocate_grows_with_zeros),
+        ON_DISK(locks_exclude),
+        ON_DISK(names),
+        ON_DISK(make_folders),
+        ON_DISK(publish_and_discard),
+        ON_DISK(whole_files),
+        ON_DISK(paths_join),
+        ON_DISK(parents),
         ON_DISK(random_use),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -146,6 +146,8 @@ size_t sim_write(struct sim_disk *disk, struct sim_inode *inode, uint64_t off, c
         done += n;
     }
     set_size(inode, MAX_OF(inode->now_size, off + len));
+    /* Whoever writes bytes again that a failed sync lost, brings back the size that covers them, too. */
+    if (off + len > inode->disk_size) inode->size_dirty = true;
     return len;
 }
 
@@ -162,6 +164,7 @@ int sim_resize(struct sim_disk *disk, struct sim_inode *inode, uint64_t size)
         return 0;
     }
     disk->used_bytes -= (old_pages - pages_of(size)) * SIM_PAGE_BYTES;
+    inode->cut_to = MIN_OF(inode->cut_to, size);
     for (size_t i = (size_t)(size / SIM_PAGE_BYTES); i < inode->n_pages; i++) {
         struct sim_page *page = &inode->pages[i];
         size_t from = i == size / SIM_PAGE_BYTES ? (size_t)(size % SIM_PAGE_BYTES) : 0;
@@ -197,6 +200,7 @@ void sim_sync(struct sim_inode *inode)
     }
     if (inode->size_dirty) inode->disk_size = inode->now_size;
     inode->size_dirty = false;
+    inode->cut_to = UINT64_MAX;
 }
 
 /* How much of what is not durable survives this time. */
@@ -236,9 +240,46 @@ static uint64_t settle_size(const struct sim_inode *inode, struct luck luck, str
     return keep ? now : old;
 }
 
+static void zero_from(struct sim_inode *inode, uint64_t from)
+{
+    for (size_t i = (size_t)(from / SIM_PAGE_BYTES); i < inode->n_pages; i++) {
+        struct sim_page *page = &inode->pages[i];
+        size_t at = i == from / SIM_PAGE_BYTES ? (size_t)(from % SIM_PAGE_BYTES) : 0;
+        if (page->disk) memset(chunk_own(&page->disk) + at, 0, SIM_PAGE_BYTES - at);
+    }
+}
+
+/* What was written from there on stays off the disk. */
+static void forget_from(struct sim_inode *inode, uint64_t from)
+{
+    for (size_t i = (size_t)(from / SIM_PAGE_BYTES); i < inode->n_pages; i++) {
+        struct sim_page *page = &inode->pages[i];
+        size_t at = i == from / SIM_PAGE_BYTES ? (size_t)(from % SIM_PAGE_BYTES) : 0;
+        uint8_t sectors = (uint8_t)(0xFFu << (at / SIM_SECTOR_BYTES));
+        page->lost |= page->dirty & sectors;
+        page->dirty &= (uint8_t)~sectors;
+    }
+}
+
+/* A truncation is a change of the file system's own, which happens whole or not at all; what was written
+ * behind it afterwards can only be there if it has happened. */
+static void settle_cut(struct sim_inode *inode, struct luck luck, struct rng *rng)
+{
+    if (inode->cut_to >= inode->disk_size) return;
+    if (rng_chance(rng, luck.keep)) {
+        zero_from(inode, inode->cut_to);
+        inode->disk_size = inode->cut_to;
+    } else {
+        forget_from(inode, inode->cut_to);
+        inode->size_dirty = false;
+    }
+}
+
 /* Moves what was dirty to the disk by chance. */
 static void settle(struct sim_inode *inode, struct luck luck, struct rng *rng)
 {
+    settle_cut(inode, luck, rng);
+    inode->cut_to = UINT64_MAX;
     for (size_t i = 0; i < inode->n_pages; i++) {
         struct sim_page *page = &inode->pages[i];
         for (size_t s = 0; page->dirty >> s; s++)
@@ -356,6 +397,7 @@ static struct sim_inode *inode_new(struct sim_disk *disk, bool is_dir)
 {
     struct sim_inode *inode = must(calloc(1, sizeof(*inode)));
     inode->is_dir = is_dir;
+    inode->cut_to = UINT64_MAX;
     *disk->last = inode;
     disk->last = &inode->next;
     return inode;

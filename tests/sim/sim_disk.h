@@ -44,6 +44,7 @@ struct sim_inode {
     size_t n_pages;
     uint64_t now_size, disk_size;
     bool size_dirty;
+    uint64_t cut_to; /* lowest size it was truncated to since the last sync, if below disk_size */
     /* folders */
     struct sim_dir now, disk;
 };

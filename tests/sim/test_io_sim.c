@@ -237,25 +237,26 @@ static void synced_bytes_survive(void **state)
         CHECK_OK(io_sync_dir(io, "/", &err), &err);
         memset(old, 0, MAX);
         memset(now, 0, MAX);
-        uint64_t old_size = 0, now_size = 0, high = 0;
+        uint64_t old_size = 0, now_size = 0, cut_to = UINT64_MAX;
         for (uint64_t i = rng_below(&rng, 30); i; i--) {
             uint64_t off = rng_below(&rng, MAX);
             size_t len = rng_below(&rng, MIN_OF((uint64_t)3000, MAX - off) + 1);
             if (rng_chance(&rng, 0.2)) {
                 must_sync(file);
                 memcpy(old, now, MAX);
-                high = old_size = now_size;
+                old_size = now_size;
+                cut_to = UINT64_MAX;
             } else if (rng_chance(&rng, 0.1)) {
                 CHECK_OK(file_truncate(file, off, &err), &err);
                 memset(now + off, 0, MAX - off);
                 now_size = off;
+                cut_to = MIN_OF(cut_to, off);
             } else if (len) {
                 test_fill(&rng, p, len);
                 must_write(file, off, p, len);
                 memcpy(now + off, p, len);
                 now_size = MAX_OF(now_size, off + len);
             }
-            high = MAX_OF(high, now_size);
         }
         io_sim_power_cut(sim);
         size_t n;
@@ -264,12 +265,15 @@ static void synced_bytes_survive(void **state)
         file_close(file);
         file = must_open(io, "/f", IO_READ);
         CHECK_OK(file_read_at(file, 0, p, MAX, &n, &err), &err);
-        if (now_size >= old_size)
-            CHECK(n >= old_size && n <= now_size);
-        else
-            CHECK(n == old_size || n == now_size);
-        for (size_t i = 0; i < n; i++)
-            CHECK(p[i] == old[i] || p[i] == now[i] || (p[i] == 0 && i >= old_size));
+        bool was_cut = cut_to < old_size;
+        bool undone = was_cut && n == old_size; /* or grown back to the same size: see below */
+        CHECK(undone || (n >= MIN_OF(cut_to, old_size) && n <= now_size));
+        for (size_t i = 0; i < n; i++) {
+            bool is_old = p[i] == old[i] && (!was_cut || undone || i < cut_to);
+            CHECK(is_old || p[i] == now[i] || (p[i] == 0 && i >= MIN_OF(cut_to, old_size)));
+        }
+        if (undone && now_size < old_size) /* then all of it, and nothing newer behind the cut */
+            CHECK(memcmp(p + cut_to, old + cut_to, (size_t)(old_size - cut_to)) == 0);
         file_close(file);
         io_sim_free(sim);
     }
