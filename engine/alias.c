@@ -118,7 +118,7 @@ struct alias *alias_new(struct cell_pool *pool, struct alias_base **base, uint64
     if (ops.failed || !(alias = cell_pool_get(pool, sizeof(*alias) + ops.len))) goto out;
     *alias = (struct alias){
         .hash = hash, .base = *base, .sent_len = (uint16_t)sent.len, .ops_len = (uint16_t)ops.len};
-    memcpy(alias->ops, ops.p, ops.len);
+    if (ops.len) memcpy(alias->ops, ops.p, ops.len);
     (*base)->n_refs++;
 out:
     buf_release(&ops);

@@ -256,15 +256,18 @@ enum err_code head_append(struct head_stripe *stripe, struct head_counts *counts
 {
     bool store = true;
     enum err_code rc = ERR_OK;
-    if (t_ms <= head_t_max(s)) rc = classify_late(counts, s, t_ms, value, &store, err);
+    int64_t t_max_ms = head_t_max(s);
+    if (t_ms <= t_max_ms) rc = classify_late(counts, s, t_ms, value, &store, err);
     if (rc || !store) return rc;
-    if (t_ms <= front_t_max(s, gen))
+    bool late = t_ms <= front_t_max(s, gen);
+    if (late)
         rc = side_put(stripe, counts, gen, s, t_ms, value, err);
     else if (value->h)
         rc = histogram_append(stripe, counts, gen, s, t_ms, value, err);
     else
         rc = append_in_order(stripe, counts, gen, s, t_ms, value->v, err);
     if (rc) return rc;
+    if (!late) s->behind = t_ms < t_max_ms;
     s->last_gen = gen;
     counts->n_stored++;
     counts->samples++;
@@ -276,7 +279,7 @@ enum err_code head_append_float(struct head_stripe *stripe, struct head_counts *
                                 struct err *err)
 {
     struct head_open *open = (struct head_open *)s->chunks;
-    bool known = open && open->c.gen == gen && open->c.kind == HEAD_OPEN;
+    bool known = open && open->c.gen == gen && open->c.kind == HEAD_OPEN && !s->behind;
     if (LIKELY(known && (!s->extra || s->extra->histograms.n == 0))) {
         if (LIKELY(t_ms > open->gorilla.t_last_ms)) {
             size_t room = open->c.cell_bytes - sizeof(*open);

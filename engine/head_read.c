@@ -239,6 +239,7 @@ void head_sweep(struct head_stripe *stripe, struct head_counts *counts, uint32_t
                 struct series *s)
 {
     sweep_chunks(stripe, counts, gen_last, &s->chunks);
+    s->behind = s->chunks != NULL; /* perhaps; the next sample tells */
     struct head_extra *extra = s->extra;
     if (!extra) return;
     sweep_chunks(stripe, counts, gen_last, &extra->sealed);

@@ -32,6 +32,7 @@ struct series {
     uint32_t last_gen;             /* of its last sample; the head stripe's lock */
     uint16_t n_pairs;
     bool live;
+    bool behind; /* older generations in the head are later than this one; the head stripe's lock */
 };
 static_assert(sizeof(struct series) <= 64, "one cache line");
 
