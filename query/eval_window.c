@@ -2,6 +2,9 @@
  * other. Per step the function sees its window in place, nothing is copied. */
 #include "query/eval_op.h"
 
+#include "query/range_window.h"
+#include "query/rate_column.h"
+
 #define STEPS_PER_POLL 4096
 
 enum err_code window_job_init(struct eval *eval, const struct plan *plan, struct window_job *out,
@@ -14,8 +17,17 @@ enum err_code window_job_init(struct eval *eval, const struct plan *plan, struct
     return eval_scalar_args(eval, plan, &out->args, err);
 }
 
+/* Staleness markers are NaN: where there is none, there is no marker. Without branches, 8 bytes a sample. */
+static bool has_nan(const double *restrict v, size_t n)
+{
+    unsigned nan = 0;
+    for (size_t i = 0; i < n; i++) nan |= v[i] != v[i];
+    return nan;
+}
+
 void samples_drop_stale(struct samples *samples)
 {
+    if (!has_nan(samples->v, samples->n)) return;
     size_t n = 0;
     while (n < samples->n && !is_stale_nan(samples->v[n])) n++;
     for (size_t i = n; i < samples->n; i++) {
@@ -59,7 +71,7 @@ static void cursor_move(struct cursor *c, const struct samples *s, const struct 
 }
 
 static void window_init(const struct window_job *job, struct str metric, struct notes *notes,
-                        struct arena *arena, double *args, struct range_window *w)
+                        struct arena *arena, double *args, unsigned *noted, struct range_window *w)
 {
     const struct plan *plan = job->plan;
     *w = (struct range_window){.range_ms = job->range->window.range_ms,
@@ -72,7 +84,8 @@ static void window_init(const struct window_job *job, struct str metric, struct 
                                .pos_scalar = job->args.pos_first,
                                .pos_call = plan->node->pos,
                                .arena = arena,
-                               .notes = notes};
+                               .notes = notes,
+                               .noted = noted};
 }
 
 static void window_at(const struct samples *s, const struct cursor *c, struct range_window *w)
@@ -100,33 +113,49 @@ static enum err_code put_point(struct arena *arena, size_t n_steps, size_t step,
     return ERR_OK;
 }
 
+/* Step by step. */
+static enum err_code evaluate_steps(const struct window_job *job, const struct samples *samples,
+                                    struct arena *arena, double *args, struct range_window *w,
+                                    struct eval_series *out, struct err *err)
+{
+    const struct grid *grid = &job->plan->grid;
+    struct cursor cursor = {0};
+    for (size_t s = 0; s < grid->n; s++) {
+        w->end_ms = window_end(&job->range->window, grid, s);
+        w->start_ms = w->end_ms - w->range_ms;
+        w->eval_ms = grid_time(grid, s);
+        cursor_move(&cursor, samples, &job->range->window, w->end_ms);
+        if (cursor.reach_lo == cursor.reach_hi) continue;
+        window_at(samples, &cursor, w);
+        scalar_args_at(&job->args, s, args);
+        struct point point = {0};
+        enum err_code rc = range_function(job->plan->fn, w, &point, err);
+        if (!rc) rc = put_point(arena, grid->n, s, &point, out, err);
+        if (!rc && s % STEPS_PER_POLL == STEPS_PER_POLL - 1) rc = eval_poll_worker(job->eval, err);
+        if (rc) return rc;
+    }
+    return ERR_OK;
+}
+
 enum err_code window_evaluate(const struct window_job *job, struct eval_scratch *scratch,
                               struct labels labels, struct notes *notes, struct eval_series *out,
                               struct err *err)
 {
     struct samples *samples = &scratch->samples;
     struct arena *arena = &scratch->arena;
+    const struct grid *grid = &job->plan->grid;
+    enum function_id fn = job->plan->fn;
     samples_drop_stale(samples);
     if (!samples->n) return ERR_OK;
-    const struct grid *grid = &job->plan->grid;
     if (!series_alloc(arena, grid->n, out)) return arena_fail(arena, err);
     double args[COUNT_OF(job->args.columns)];
+    unsigned noted = 0;
     struct range_window w;
-    window_init(job, labels_get(labels, STR(LABEL_NAME)), notes, &scratch->series_arena, args, &w);
-    struct cursor cursor = {0};
-    for (size_t s = 0; s < grid->n; s++) {
-        w.end_ms = window_end(&job->range->window, grid, s);
-        w.start_ms = w.end_ms - w.range_ms;
-        w.eval_ms = grid_time(grid, s);
-        cursor_move(&cursor, samples, &job->range->window, w.end_ms);
-        if (cursor.reach_lo == cursor.reach_hi) continue;
-        window_at(samples, &cursor, &w);
-        scalar_args_at(&job->args, s, args);
-        struct point point = {0};
-        enum err_code rc = range_function(job->plan->fn, &w, &point, err);
-        if (!rc) rc = put_point(arena, grid->n, s, &point, out, err);
-        if (!rc && s % STEPS_PER_POLL == STEPS_PER_POLL - 1) rc = eval_poll_worker(job->eval, err);
-        if (rc) return rc;
-    }
+    window_init(job, labels_get(labels, STR(LABEL_NAME)), notes, &scratch->series_arena, args,
+                &noted, &w);
+    if (!rate_column_applies(fn, job->range->mode, samples))
+        return evaluate_steps(job, samples, arena, args, &w, out, err);
+    bool any = rate_column(fn, grid, &job->range->window, samples, out);
+    if (any && fn != FN_DELTA) window_note_name(&w);
     return ERR_OK;
 }

@@ -1,0 +1,105 @@
+/* rate_column() against range_function() at each step, bit by bit. */
+#include <math.h>
+
+#include "query/rate_column.h"
+#include "tests/quipu_test.h"
+
+enum { SAMPLES_MAX = 400 };
+
+static double next_value(struct rng *rng, unsigned kind, double v)
+{
+    if (rng_chance(rng, 0.02)) {
+        static const double ODD[] = {NAN, INFINITY, -INFINITY, 0, -0.0, 5e-324, 1e-310, 1e308, -1};
+        return ODD[rng_below(rng, COUNT_OF(ODD))];
+    }
+    switch (kind) {
+    case 0: return v + (double)rng_below(rng, 100); /* a counter */
+    case 1:
+        return rng_chance(rng, 0.1) ? (double)rng_below(rng, 9) : v + rng_unit(rng); /* resets */
+    case 2: return rng_normal(rng) * 1e3;                                            /* a gauge */
+    case 3: return v * 2 + 1e-320; /* from nowhere */
+    default: return v;
+    }
+}
+
+/* Regular, jittery or with gaps. */
+static void random_samples(struct rng *rng, struct samples *samples)
+{
+    struct err err;
+    size_t n = rng_below(rng, SAMPLES_MAX);
+    unsigned kind = (unsigned)rng_below(rng, 5), jitter = rng_chance(rng, 0.3) ? 2000 : 0;
+    double v = rng_chance(rng, 0.5) ? 0 : rng_unit(rng) * 1e6,
+           gaps = rng_chance(rng, 0.3) ? 0.2 : 0;
+    int64_t t_ms = (int64_t)rng_below(rng, 100000) - 50000;
+    for (size_t i = 0; i < n; i++) {
+        t_ms += 15000;
+        v = next_value(rng, kind, v);
+        if (rng_chance(rng, gaps)) continue;
+        int64_t at_ms = t_ms + (jitter ? (int64_t)rng_below(rng, jitter) : 0);
+        CHECK_OK(samples_push(samples, at_ms, v, NULL, &err), &err);
+    }
+}
+
+static void check_steps(enum function_id fn, const struct grid *grid,
+                        const struct plan_window *window, const struct samples *samples,
+                        const struct eval_series *got)
+{
+    struct err err;
+    for (size_t s = 0; s < grid->n; s++) {
+        struct range_window w = {.end_ms = window_end(window, grid, s),
+                                 .range_ms = window->range_ms};
+        w.start_ms = w.end_ms - w.range_ms;
+        size_t lo = 0, hi = 0;
+        while (hi < samples->n && samples->t_ms[hi] <= w.end_ms) hi++;
+        while (lo < hi && samples->t_ms[lo] <= w.start_ms) lo++;
+        w.t_ms = samples->t_ms + lo;
+        w.v = samples->v + lo;
+        w.n = hi - lo;
+        struct point point = {0};
+        if (w.n) CHECK_OK(range_function(fn, &w, &point, &err), &err);
+        CHECK((point.kind == POINT_FLOAT) == bitmap_get(got->present, s));
+        if (point.kind != POINT_FLOAT) continue;
+        if (isnan(point.v))
+            CHECK(isnan(got->v[s]));
+        else
+            CHECK_SAME_DOUBLE(got->v[s], point.v);
+    }
+}
+
+static void test_same_as_step_by_step(void **state)
+{
+    (void)state;
+    struct rng rng;
+    static const enum function_id FUNCTIONS[] = {FN_RATE, FN_INCREASE, FN_DELTA};
+    PROPERTY_LOOP(&rng, 3000)
+    {
+        struct samples samples;
+        struct arena arena;
+        arena_init(&arena, MEM_QUERY, 0);
+        samples_init(&samples, MEM_QUERY, NULL);
+        random_samples(&rng, &samples);
+        struct grid grid = {(int64_t)rng_below(&rng, 600000) - 100000,
+                            1 + (int64_t)rng_below(&rng, 60000), 1 + rng_below(&rng, 200)};
+        if (rng_chance(&rng, 0.5)) grid.step_ms = 15000;
+        struct plan_window window = {.offset_ms = (int64_t)rng_below(&rng, 3) * 5000,
+                                     .range_ms = 1 + (int64_t)rng_below(&rng, 600000)};
+        window.pinned = rng_chance(&rng, 0.1);
+        window.pinned_ms = 300000;
+        for (size_t i = 0; i < COUNT_OF(FUNCTIONS); i++) {
+            struct eval_series out = {0};
+            CHECK(series_alloc(&arena, grid.n, &out));
+            CHECK(rate_column_applies(FUNCTIONS[i], SELECT_PLAIN, &samples));
+            bool any = rate_column(FUNCTIONS[i], &grid, &window, &samples, &out);
+            CHECK(any == bitmap_any(out.present, grid.n));
+            check_steps(FUNCTIONS[i], &grid, &window, &samples, &out);
+        }
+        samples_release(&samples);
+        arena_release(&arena);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_same_as_step_by_step)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
