@@ -9,6 +9,7 @@
 #include "tools/cli.h"
 #include "tools/client.h"
 #include "tools/cmd.h"
+#include "tools/config.h"
 #include "tools/query_print.h"
 
 struct settings {
@@ -40,17 +41,20 @@ static int64_t default_step(int64_t span_ms)
     return steps[i];
 }
 
-/* "now-1h..now" into its two ends; the second may be left out. */
+/* "now-1h..now", "now-1h" or "1h" into its two ends. */
 static enum err_code split_range(struct settings *s, char *copy, size_t size, struct err *err)
 {
-    int n = snprintf(copy, size, "%s", s->range);
+    struct err ignored;
+    int64_t back_ms;
+    bool is_span = config_parse_duration(str_of(s->range), &back_ms, &ignored) == ERR_OK;
+    int n = snprintf(copy, size, "%s%s", is_span ? "now-" : "", s->range);
     char *dots = strstr(copy, "..");
-    if (n < 0 || (size_t)n >= size || !dots || s->start || s->end)
+    if (n < 0 || (size_t)n >= size || s->start || s->end)
         return err_set(err, ERR_INVALID,
-                       "--range wants START..END, e.g. now-1h..now, and neither --start nor --end");
-    *dots = 0;
+                       "--range wants START..END or a duration, and neither --start nor --end");
+    if (dots) *dots = 0;
     s->start = copy;
-    s->end = dots[2] ? dots + 2 : "now";
+    s->end = dots && dots[2] ? dots + 2 : "now";
     return ERR_OK;
 }
 
@@ -187,7 +191,7 @@ enum exit_code cmd_query(int argc, char **argv)
          "QUIPU_SERVER"},
         {"tenant", CLI_TEXT, &s->tenant, "NAME", "sent as X-Scope-OrgID", "QUIPU_TENANT"},
         {"time", CLI_TEXT, &s->time, "TIME", "of an instant query (now)", NULL},
-        {"range", CLI_TEXT, &s->range, "START..END", "a range query, e.g. now-1h..now", NULL},
+        {"range", CLI_TEXT, &s->range, "RANGE", "a range query: 1h, or now-2h..now-1h", NULL},
         {"start", CLI_TEXT, &s->start, "TIME", "the same in two options …", NULL},
         {"end", CLI_TEXT, &s->end, "TIME", "… whose end is now if left out", NULL},
         {"step", CLI_DURATION, &s->step_ms, "DUR", "between points of a range (about 1/120)", NULL},
@@ -202,7 +206,7 @@ enum exit_code cmd_query(int argc, char **argv)
         .doc = "Asks a server for the value of a PromQL expression. TIME is now, now-1h, Unix\n"
                "seconds or 2026-01-02T03:04:05Z. A range is drawn on a terminal.",
         .examples = "  quipu query 'sum by (job) (rate(http_requests_total[5m]))'\n"
-                    "  quipu query --range now-6h..now 'process_resident_memory_bytes'\n"
+                    "  quipu query --range 6h process_resident_memory_bytes\n"
                     "  quipu query --csv --start 2026-01-01T00:00:00Z --step 1h up\n",
         .options = options,
         .n_options = COUNT_OF(options)};

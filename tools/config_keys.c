@@ -79,19 +79,19 @@ static const struct config_key keys[] = {
     {"http.inflight_max", CONFIG_SIZE, KEY(http_inflight_bytes_max), "256MiB", 4 * KIB, 1024 * GIB,
      NULL, false, "Request bodies in memory, of all connections; past it requests get 503."},
 
-    {"query.timeout", CONFIG_DURATION, KEY(query_timeout_ms), "2m", 1, DAY, NULL, false,
+    {"query.timeout", CONFIG_DURATION, KEY(query_timeout_ms), "2m", 1, DAY, NULL, true,
      "Longest run of a query; `timeout` of a request can only shorten it."},
     {"query.samples_max", CONFIG_COUNT, KEY(query_samples_max), "50000000", 1, UINT64_C(1) << 48,
-     NULL, false, "Samples that one query may read."},
+     NULL, true, "Samples that one query may read."},
     {"query.memory_max", CONFIG_SIZE, KEY(query_memory_bytes_max), "1GiB", MIB, 1024 * GIB, NULL,
-     false, "Memory that one query may take."},
+     true, "Memory that one query may take."},
     {"query.concurrency", CONFIG_COUNT, KEY(query_concurrency), "8", 1, 1024, NULL, false,
      "Queries that run at the same time; others wait."},
     {"query.queue_max", CONFIG_COUNT, KEY(query_queue_max), "64", 1, 100000, NULL, false,
      "Queries that wait; past it they get 503 with Retry-After."},
     {"query.threads", CONFIG_COUNT, KEY(query_threads), "0", 0, 256, NULL, false,
      "Threads that share the work of running queries. 0: one per processor."},
-    {"query.lookback", CONFIG_DURATION, KEY(query_lookback_ms), "5m", 1, DAY, NULL, false,
+    {"query.lookback", CONFIG_DURATION, KEY(query_lookback_ms), "5m", 1, DAY, NULL, true,
      "How far back a selector looks for a series' newest sample."},
 };
 static_assert(COUNT_OF(keys) <= CONFIG_KEYS_MAX, "struct config_origin must have a place for each");

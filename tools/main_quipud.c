@@ -2,10 +2,10 @@
  * numbers, threads), opens the port, opens the engine while the port already says "starting", joins ingest and
  * query to it, and takes it all down again in the opposite order.
  *
- * Threads: main waits for signals and owns everything; one opener; libmicrohttpd's; the query pool's; the engine's.
+ * Threads: main waits for signals and owns everything; one opener; the server's; the pool that shares the work of
+ * running queries; the engine's.
  * SIGTERM, SIGINT: stop. SIGHUP: reload. A second SIGTERM or SIGINT ends the process at once, which loses nothing
  * that was acknowledged. */
-#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -13,36 +13,34 @@
 #include <unistd.h>
 
 #include "base/env.h"
-#include "base/lock.h"
 #include "base/metric.h"
 #include "base/pool.h"
 #include "engine/engine.h"
 #include "ingest/remote_write.h"
+#include "query/api.h"
 #include "tools/config.h"
 #include "tools/exit_code.h"
 #include "tools/process_metrics.h"
 #include "tools/server.h"
+#include "tools/settings.h"
 
 struct quipud {
-    int argc;
-    char **argv;
-    const char *config_file; /* NULL: none */
+    struct settings settings;
     struct log log;
     struct rng rng;
     struct env env;
     struct server *server;
     struct engine *engine;
     struct remote_write *remote_write;
+    struct pool *compute; /* helps the threads that run queries; NULL on one processor */
+    struct query_api *api;
+    char hostname[256], cwd[1024];
 
     pthread_t main_thread, opener;
     enum err_code opened; /* of the engine; set by the opener before `opener_done` */
     struct err open_err;
     _Atomic bool opener_done; /* release in opener_main(), acquire in wait_for_signals() */
-    int64_t opened_ns;
-
-    struct lock lock;     /* rank LOCK_SERVER; guards config while reloading */
-    struct config config; /* in effect */
-    struct metric *reload_ok, *reload_seconds;
+    int64_t begun_ns, begun_ms;
 };
 
 /* ---- routes of the process itself ---- */
@@ -85,25 +83,28 @@ static void on_root(void *ctx, struct http_request *req)
     (void)ctx;
     http_respond_text(req, 200,
                       "quipu " QUIPU_VERSION "\n\n"
-                      "/api/v1/write         remote write, 1.0 and 2.0\n"
-                      "/api/v1/query         PromQL, as Prometheus answers it; also query_range, "
-                      "series, labels …\n"
+                      "/api/v1/write         Prometheus remote write\n"
+                      "/api/v1/query         PromQL; also query_range, series, labels and others\n"
                       "/metrics              the server's own metrics\n"
                       "/-/healthy /-/ready   for probes\n"
                       "/-/reload             reads the configuration again (POST)");
 }
 
-/* ---- settings ---- */
-
-static enum err_code read_config(const struct quipud *q, struct config *config,
-                                 struct config_args *args, struct err *err)
+static void on_reload(void *ctx, struct http_request *req)
 {
-    struct config_origin origin;
-    config_defaults(config, &origin);
-    enum err_code rc = config_args(config, &origin, q->argc, q->argv, args, err);
-    if (rc || args->help || args->version || args->print_docs || !args->file) return rc;
-    return config_load(config, &origin, io_posix(), args->file, err);
+    struct quipud *q = ctx;
+    struct err err;
+    if (req->method != HTTP_POST && req->method != HTTP_PUT) {
+        http_set_header(req, "Allow", "POST, PUT");
+        http_respond_text(req, 405, "Only POST or PUT requests allowed");
+    } else if (settings_reload(&q->settings, &err)) {
+        http_respond_text(req, 500, "failed to reload config: %s", err.text);
+    } else {
+        http_respond(req, 200, NULL, bytes_of(NULL, 0));
+    }
 }
+
+/* ---- settings of the parts ---- */
 
 static struct engine_config engine_settings(const struct config *c)
 {
@@ -121,64 +122,52 @@ static struct engine_config engine_settings(const struct config *c)
     return e;
 }
 
-struct reload {
-    struct quipud *q;
-    struct config next;
-};
-
-/* Takes over one changed key, or says that it needs a restart. */
-static void reload_key(void *ctx, const struct config_key *key)
+static void apply_query_limits(const struct config *c, struct query_limits *limits)
 {
-    struct reload *r = ctx;
-    char from[CONFIG_TEXT_BYTES], to[CONFIG_TEXT_BYTES];
-    config_print(&r->q->config, key, from, sizeof(from));
-    config_print(&r->next, key, to, sizeof(to));
-    log_msg(&r->q->log, key->reloads ? LOG_INFO : LOG_WARN,
-            key->reloads ? "setting changed" : "setting changes at the next start only",
-            LOG_CSTR("key", key->name), LOG_CSTR("from", from), LOG_CSTR("to", to));
-    struct err err;
-    /* It was printed from a valid value, so it reads back. */
-    if (key->reloads) err_ignore(config_set(&r->q->config, key, str_of(to), &err));
+    limits->timeout_ms = c->query_timeout_ms;
+    limits->samples_max = c->query_samples_max;
+    limits->memory_bytes_max = c->query_memory_bytes_max;
+    limits->lookback_ms = c->query_lookback_ms;
 }
 
-static enum err_code reload(struct quipud *q, struct err *err)
+/* Before each query: settings may have been reloaded. */
+static void query_limits_now(void *ctx, struct query_limits *limits)
 {
-    struct reload r = {.q = q};
-    struct config_args args;
-    lock_take(&q->lock);
-    enum err_code rc = read_config(q, &r.next, &args, err);
-    if (!rc) {
-        struct config before = q->config;
-        config_diff(&before, &r.next, reload_key, &r);
-        atomic_store_explicit(&q->log.level, (enum log_level)q->config.log_level,
-                              memory_order_relaxed);
-        struct engine_config engine = engine_settings(&q->config);
-        engine_reconfigure(q->engine, &engine);
-        metric_set(q->reload_seconds, (double)clock_wall_ms(q->env.clock) / 1000);
-    }
-    lock_release(&q->lock);
-    metric_set(q->reload_ok, rc ? 0 : 1);
-    return rc;
+    struct config config;
+    settings_get(ctx, &config);
+    apply_query_limits(&config, limits);
 }
 
-static void on_reload(void *ctx, struct http_request *req)
+/* After a reload, under the settings' lock. */
+static void apply_settings(void *ctx, const struct config *c)
 {
-    struct err err;
-    if (req->method != HTTP_POST && req->method != HTTP_PUT) {
-        http_set_header(req, "Allow", "POST, PUT");
-        http_respond_text(req, 405, "Only POST or PUT requests allowed");
-    } else if (reload(ctx, &err)) {
-        http_respond_text(req, 500, "failed to reload config: %s", err.text);
-    } else {
-        http_respond(req, 200, NULL, bytes_of(NULL, 0));
-    }
+    struct quipud *q = ctx;
+    atomic_store_explicit(&q->log.level, (enum log_level)c->log_level, memory_order_relaxed);
+    struct engine_config engine = engine_settings(c);
+    engine_reconfigure(q->engine, &engine);
 }
 
 /* ---- start ---- */
 
+static enum err_code open_env(struct quipud *q, struct err *err)
+{
+    log_init(&q->log, clock_system(), (enum log_level)q->settings.config.log_level);
+    rng_seed_os(&q->rng);
+    q->env = (struct env){.io = io_posix(),
+                          .clock = clock_system(),
+                          .log = &q->log,
+                          .metrics = metrics_new(),
+                          .rng = &q->rng,
+                          .threads = true};
+    if (!q->env.metrics) return err_set(err, ERR_NO_MEMORY, "no memory for metrics");
+    process_metrics_register(q->env.metrics, q->env.clock);
+    settings_start(&q->settings, &q->log, q->env.clock, q->env.metrics, apply_settings, q);
+    return ERR_OK;
+}
+
 static enum err_code open_server(struct quipud *q, struct err *err)
 {
-    const struct config *c = &q->config;
+    const struct config *c = &q->settings.config;
     struct server_config s = server_config_default(c->listen);
     s.io_threads = c->http_threads;
     s.connections_max = c->http_connections_max;
@@ -192,45 +181,37 @@ static enum err_code open_server(struct quipud *q, struct err *err)
         {"/-/healthy", HTTP_GET | HTTP_HEAD, false, on_healthy, q},
         {"/-/ready", HTTP_GET | HTTP_HEAD, false, on_ready, q},
         {"/metrics", HTTP_GET, false, on_metrics, q},
+        {"/api/v1/status/walreplay", HTTP_GET, false, query_api_walreplay, NULL},
     };
     return server_open(&q->env, &s, early, COUNT_OF(early), &q->server, err);
-}
-
-static enum err_code open_env(struct quipud *q, struct err *err)
-{
-    log_init(&q->log, clock_system(), (enum log_level)q->config.log_level);
-    rng_seed_os(&q->rng);
-    q->env = (struct env){.io = io_posix(),
-                          .clock = clock_system(),
-                          .log = &q->log,
-                          .metrics = metrics_new(),
-                          .rng = &q->rng,
-                          .threads = true};
-    if (!q->env.metrics) return err_set(err, ERR_NO_MEMORY, "no memory for metrics");
-    process_metrics_register(q->env.metrics, q->env.clock);
-    q->reload_ok = metric_gauge(q->env.metrics, "quipu_config_last_reload_successful",
-                                "Whether the last reload of the configuration succeeded.", "");
-    q->reload_seconds =
-        metric_gauge(q->env.metrics, "quipu_config_last_reload_success_timestamp_seconds",
-                     "When the configuration was last read without an error.", "");
-    metric_set(q->reload_ok, 1);
-    metric_set(q->reload_seconds, (double)clock_wall_ms(q->env.clock) / 1000);
-    return ERR_OK;
 }
 
 static void *opener_main(void *arg)
 {
     struct quipud *q = arg;
-    struct engine_config settings = engine_settings(&q->config);
+    struct engine_config settings = engine_settings(&q->settings.config);
     q->opened = engine_open(&q->env, &settings, &q->engine, &q->open_err);
     atomic_store_explicit(&q->opener_done, true, memory_order_release);
     pthread_kill(q->main_thread, SIGUSR1);
     return NULL;
 }
 
+static enum err_code start(struct quipud *q, struct err *err)
+{
+    q->begun_ns = clock_mono_ns(clock_system());
+    q->begun_ms = clock_wall_ms(clock_system());
+    enum err_code rc = open_env(q, err);
+    if (!rc) rc = open_server(q, err);
+    if (rc) return rc;
+    q->main_thread = pthread_self();
+    if (pthread_create(&q->opener, NULL, opener_main, q) != 0)
+        return err_set(err, ERR_LIMIT, "cannot start a thread");
+    return ERR_OK;
+}
+
 static enum err_code open_remote_write(struct quipud *q, struct err *err)
 {
-    const struct config *c = &q->config;
+    const struct config *c = &q->settings.config;
     struct remote_write_config r = remote_write_config_default();
     r.labels.labels_max = c->limits_labels_max;
     r.labels.name_bytes_max = c->limits_label_name_bytes_max;
@@ -238,23 +219,54 @@ static enum err_code open_remote_write(struct quipud *q, struct err *err)
     return remote_write_new(&q->env, q->engine, &r, &q->remote_write, err);
 }
 
+static enum err_code open_api(struct quipud *q, struct err *err)
+{
+    const struct config *c = &q->settings.config;
+    struct query_api_backend backend = query_api_engine(q->engine);
+    struct query_api_config api = query_api_config_default();
+    long n_cpus = sysconf(_SC_NPROCESSORS_ONLN);
+    size_t n_threads = c->query_threads ? c->query_threads : n_cpus > 0 ? (size_t)n_cpus : 1;
+    /* The thread that runs a query works, too. */
+    enum err_code rc =
+        n_threads > 1 ? pool_new("eval", n_threads - 1, 1024, &q->compute, err) : ERR_OK;
+    if (rc) return rc;
+    if (gethostname(q->hostname, sizeof(q->hostname) - 1) != 0) q->hostname[0] = 0;
+    if (!getcwd(q->cwd, sizeof(q->cwd))) q->cwd[0] = 0;
+    apply_query_limits(c, &api.limits);
+    api.limits_now = query_limits_now;
+    api.limits_ctx = &q->settings;
+    api.pool = q->compute;
+    api.status = (struct query_api_status){.hostname = q->hostname,
+                                           .cwd = q->cwd,
+                                           .start_ms = q->begun_ms,
+                                           .n_cpus = n_cpus > 0 ? (size_t)n_cpus : 1,
+                                           .retention = settings_print_retention,
+                                           .config = settings_print_yaml,
+                                           .flags = settings_flags,
+                                           .reload = settings_reload_state,
+                                           .ctx = &q->settings};
+    return query_api_new(&q->env, &backend, &api, &q->api, err);
+}
+
 /* Everything stands: the port serves all routes from now on. */
 static enum err_code go_ready(struct quipud *q, struct err *err)
 {
     enum err_code rc = open_remote_write(q, err);
+    if (!rc) rc = open_api(q, err);
     if (rc) return rc;
+    struct http_route api[QUERY_API_ROUTES_MAX];
     const struct http_route own[] = {
         {"/", HTTP_GET, false, on_root, q},
         {"/-/reload", HTTP_GET | HTTP_HEAD | HTTP_POST | HTTP_PUT | HTTP_DELETE, true, on_reload,
          q},
         {"/api/v1/write", HTTP_POST, false, remote_write_handle, q->remote_write},
     };
-    struct server_routes tables[] = {{own, COUNT_OF(own)}};
-    rc = server_ready(q->server, tables, COUNT_OF(tables), NULL, NULL, err);
+    struct server_routes tables[] = {{own, COUNT_OF(own)}, {api, query_api_routes(q->api, api)}};
+    rc = server_ready(q->server, tables, COUNT_OF(tables), query_api_options, q->api, err);
     if (rc) return rc;
     log_msg(&q->log, LOG_INFO, "ready", LOG_CSTR("address", server_address(q->server)),
-            LOG_CSTR("data_dir", q->config.data_dir),
-            LOG_DOUBLE("seconds", (double)(clock_mono_ns(q->env.clock) - q->opened_ns) / 1e9));
+            LOG_CSTR("data_dir", q->settings.config.data_dir),
+            LOG_DOUBLE("seconds", (double)(clock_mono_ns(q->env.clock) - q->begun_ns) / 1e9));
     return ERR_OK;
 }
 
@@ -262,15 +274,16 @@ static enum err_code go_ready(struct quipud *q, struct err *err)
 
 static enum err_code stop(struct quipud *q, struct err *err)
 {
+    struct config config;
+    settings_get(&q->settings, &config);
     log_msg(&q->log, LOG_INFO, "stopping");
-    if (!server_stop(q->server, q->config.shutdown_timeout_ms))
+    if (!server_stop(q->server, config.shutdown_timeout_ms))
         return err_set(err, ERR_TIMEOUT, "requests did not end in time; stopped without them");
     server_close(q->server); /* no handler runs any more, so what they use may go */
-    q->server = NULL;
+    query_api_free(q->api);
+    pool_free(q->compute);
     remote_write_free(q->remote_write);
-    q->remote_write = NULL;
-    enum err_code rc = engine_close(q->engine, q->config.shutdown_flush, err);
-    q->engine = NULL;
+    enum err_code rc = engine_close(q->engine, config.shutdown_flush, err);
     if (!rc) log_msg(&q->log, LOG_INFO, "stopped");
     return rc;
 }
@@ -295,12 +308,13 @@ static enum err_code wait_for_signals(struct quipud *q, const sigset_t *signals,
             pthread_sigmask(SIG_UNBLOCK, signals, NULL);
             return stop(q, err);
         }
-        if (signal_number == SIGHUP && ready) {
-            struct err why;
-            if (reload(q, &why)) log_msg(&q->log, LOG_ERROR, "reload failed", LOG_ERR(&why));
-        }
+        struct err why;
+        if (signal_number == SIGHUP && ready && settings_reload(&q->settings, &why))
+            log_msg(&q->log, LOG_ERROR, "reload failed", LOG_ERR(&why));
     }
 }
+
+/* ---- the command line ---- */
 
 static void put_line(void *ctx, const char *line)
 {
@@ -309,7 +323,7 @@ static void put_line(void *ctx, const char *line)
 
 static void help(void)
 {
-    printf("usage: quipud [--config FILE] [--KEY VALUE]…\n\n"
+    printf("usage: quipud [--config FILE] [--KEY VALUE]...\n\n"
            "A time-series server: Prometheus remote write in, PromQL out.\n\n"
            "  --config FILE\n      YAML with the keys below; flags win over it. Read again at "
            "SIGHUP.\n"
@@ -326,45 +340,34 @@ static enum exit_code fail(const struct err *err)
     return exit_code_of(err->code);
 }
 
-static enum err_code start(struct quipud *q, struct err *err)
+/* What --help and the like print; false: run the server. */
+static bool print_and_end(const struct config_args *args)
 {
-    q->opened_ns = clock_mono_ns(clock_system());
-    enum err_code rc = open_env(q, err);
-    if (!rc) rc = open_server(q, err);
-    if (rc) return rc;
-    q->main_thread = pthread_self();
-    if (pthread_create(&q->opener, NULL, opener_main, q) != 0)
-        return err_set(err, ERR_LIMIT, "cannot start a thread");
-    return ERR_OK;
+    if (args->help)
+        help();
+    else if (args->version)
+        printf("quipud %s\n", QUIPU_VERSION);
+    else if (args->print_docs)
+        config_print_docs(put_line, stdout);
+    else
+        return false;
+    return true;
 }
 
 int main(int argc, char **argv)
 {
-    static struct quipud quipud;
+    static struct quipud quipud; /* zeroed, and too large for comfort on a stack */
     struct quipud *q = &quipud;
     struct config_args args;
     struct err err;
-    q->argc = argc;
-    q->argv = argv;
-    lock_init(&q->lock, LOCK_SERVER);
-    enum err_code rc = read_config(q, &q->config, &args, &err);
+    settings_init(&q->settings, argc, argv);
+    enum err_code rc = settings_read(&q->settings, &args, &err);
     if (rc) {
         enum exit_code code = fail(&err);
         fprintf(stderr, "quipud --help lists all settings.\n");
         return code;
     }
-    if (args.help) {
-        help();
-        return EXIT_CODE_OK;
-    }
-    if (args.version) {
-        printf("quipud %s\n", QUIPU_VERSION);
-        return EXIT_CODE_OK;
-    }
-    if (args.print_docs) {
-        config_print_docs(put_line, stdout);
-        return EXIT_CODE_OK;
-    }
+    if (print_and_end(&args)) return EXIT_CODE_OK;
     sigset_t signals;
     sigemptyset(&signals);
     sigaddset(&signals, SIGTERM);
