@@ -79,8 +79,9 @@ struct http_param {
 struct http_params {
     struct http_param *items; /* body first, then the URL */
     size_t n;
-    bool bad_escape;     /* some part could not be decoded (and was left out) */
-    struct str bad_text; /* the offending escape, e.g. "%zz"; ";" for that separator; p NULL for a malformed
+    bool bad_escape; /* some part could not be decoded (and was left out) */
+    struct str
+        bad_text; /* the offending escape, e.g. "%zz"; ";" for that separator; p NULL for a malformed
                           * multipart body */
 };
 #define HTTP_PARAMS_MAX 10000
