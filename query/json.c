@@ -1,5 +1,6 @@
 #include "query/json.h"
 
+#include "query/histogram_bounds.h"
 #include "query/lexer.h"
 #include "query/number.h"
 
@@ -122,4 +123,36 @@ void json_value(struct buf *out, double v)
 void json_value_plain(struct buf *out, double v)
 {
     put_value(out, v, number_print_plain);
+}
+
+/* --- histograms ------------------------------------------------------------------------------------ */
+
+static void put_bucket(struct buf *out, const struct histogram_bucket *b)
+{
+    buf_printf(out, "[%u,", (unsigned)b->boundaries);
+    json_value(out, b->lower);
+    buf_u8(out, ',');
+    json_value(out, b->upper);
+    buf_u8(out, ',');
+    json_value(out, b->count);
+    buf_u8(out, ']');
+}
+
+void json_histogram(struct buf *out, const struct histogram *h)
+{
+    struct bucket_walk walk;
+    struct histogram_bucket bucket;
+    bool any = false;
+    buf_text(out, STR("{\"count\":"));
+    json_value(out, h->count);
+    buf_text(out, STR(",\"sum\":"));
+    json_value(out, h->sum);
+    bucket_walk_init(&walk, h, false);
+    while (bucket_walk_next(&walk, &bucket)) {
+        if (bucket.count == 0) continue;
+        buf_text(out, any ? STR(",") : STR(",\"buckets\":["));
+        put_bucket(out, &bucket);
+        any = true;
+    }
+    buf_text(out, any ? STR("]}") : STR("}"));
 }

@@ -90,6 +90,17 @@ static unsigned rune_encode(uint32_t rune, char out[4])
     return 4;
 }
 
+bool rune_valid(uint32_t rune)
+{
+    return rune <= 0x10ffff && !(rune >= 0xd800 && rune < 0xe000);
+}
+
+void rune_put(uint32_t rune, struct buf *out)
+{
+    char bytes[4];
+    buf_text(out, (struct str){bytes, rune_encode(rune, bytes)});
+}
+
 void rune_quote(uint32_t rune, struct buf *out)
 {
     if (rune > 0x10ffff) rune = RUNE_BAD;

@@ -86,6 +86,9 @@ MUST_USE bool string_unquote(struct str quoted, struct arena *arena, struct str 
                              bool *no_memory);
 /* One code point from s at `off`: its length in bytes, 1 and *rune = U+FFFD for a malformed byte, 0 at the end. */
 unsigned rune_next(struct str s, size_t off, uint32_t *rune);
+/* As UTF-8; the rune must be valid. */
+bool rune_valid(uint32_t rune);
+void rune_put(uint32_t rune, struct buf *out);
 /* Go's %q of a rune: 'x', '\'', '\x00'; RUNE_END gives the replacement character. */
 #define RUNE_END UINT32_MAX
 #define RUNE_BAD 0xfffdu

@@ -1,0 +1,399 @@
+/* The frame of every answer: headers, tenant, envelope, errors; and the table of routes. */
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "base/metric.h"
+#include "query/api_private.h"
+#include "query/source_engine.h"
+
+#define JSON_TYPE "application/json"
+
+/* --- errors ---------------------------------------------------------------------------------------- */
+
+struct error_row {
+    const char *name;
+    unsigned status;
+};
+static const struct error_row ERRORS[API_ERRORS_N] = {
+    [API_BAD_DATA] = {"bad_data", 400}, [API_EXECUTION] = {"execution", 422},
+    [API_CANCELED] = {"canceled", 499}, [API_TIMEOUT] = {"timeout", 503},
+    [API_INTERNAL] = {"internal", 500}, [API_UNAVAILABLE] = {"unavailable", 503},
+};
+
+void api_error(struct api_call *call, enum api_error error, const char *fmt, ...)
+{
+    char text[ERR_TEXT_BYTES + 64];
+    va_list args;
+    va_start(args, fmt);
+    int n = vsnprintf(text, sizeof text, fmt, args);
+    va_end(args);
+    ASSERT(!call->answered && !call->begun);
+    size_t len = n < 0 ? 0 : MIN_OF((size_t)n, sizeof text - 1);
+    call->answered = true;
+    buf_reset(&call->out);
+    buf_printf(&call->out,
+               "{\"status\":\"error\",\"errorType\":\"%s\",\"error\":", ERRORS[error].name);
+    json_string_html(&call->out, (struct str){text, len});
+    buf_u8(&call->out, '}');
+    if (error == API_UNAVAILABLE) http_set_header(call->req, "Retry-After", "1");
+    if (call->out.failed)
+        http_respond_text(call->req, 503, "no memory");
+    else
+        http_respond(call->req, ERRORS[error].status, JSON_TYPE, buf_bytes(&call->out));
+}
+
+enum api_error api_error_of(struct api_call *call, const struct err *err, const char *prefix)
+{
+    enum api_error error = API_INTERNAL;
+    switch (err->code) {
+    case ERR_INVALID: error = API_BAD_DATA; break;
+    case ERR_LIMIT:
+    case ERR_EXECUTION:
+    case ERR_UNSUPPORTED: error = API_EXECUTION; break;
+    case ERR_TIMEOUT: error = API_TIMEOUT; break;
+    case ERR_CANCELED: error = API_CANCELED; break;
+    case ERR_NO_MEMORY:
+    case ERR_BUSY:
+    case ERR_SHUTDOWN: error = API_UNAVAILABLE; break;
+    default: break;
+    }
+    api_error(call, error, "%s%s", error == API_BAD_DATA ? prefix : "", err->text);
+    return error;
+}
+
+/* --- success --------------------------------------------------------------------------------------- */
+
+void api_success(struct api_call *call)
+{
+    buf_reset(&call->out);
+    buf_text(&call->out, STR("{\"status\":\"success\",\"data\":"));
+}
+
+bool api_part(struct api_call *call)
+{
+    if (call->answered) return false;
+    if (call->out.len < API_PART_BYTES && !call->out.failed) return true;
+    if (!call->begun && !call->out.failed) {
+        http_begin(call->req, 200, JSON_TYPE);
+        call->begun = true;
+    }
+    if (!call->out.failed && !http_write(call->req, buf_bytes(&call->out), &call->err)) {
+        buf_reset(&call->out);
+        return true;
+    }
+    /* The client has left or memory is out: a cut connection is the one signal that remains. */
+    call->answered = true;
+    if (call->begun)
+        http_abort(call->req);
+    else
+        http_respond_text(call->req, 503, "no memory");
+    return false;
+}
+
+static void put_notes(struct api_call *call, const struct notes *notes, enum note_kind kind,
+                      struct str query)
+{
+    for (size_t i = 0;; i++) {
+        struct str text = notes_text(notes, kind, i, query, call->arena);
+        if (!text.p && !i) return;
+        if (!text.p) break;
+        if (!i)
+            buf_text(&call->out,
+                     kind == NOTE_WARNING ? STR(",\"warnings\":[") : STR(",\"infos\":["));
+        if (i) buf_u8(&call->out, ',');
+        json_string_html(&call->out, text);
+    }
+    buf_u8(&call->out, ']');
+}
+
+void api_finish(struct api_call *call, const struct notes *notes, struct str query)
+{
+    if (notes) put_notes(call, notes, NOTE_WARNING, query);
+    if (notes) put_notes(call, notes, NOTE_INFO, query);
+    buf_u8(&call->out, '}');
+    if (!api_part(call)) return;
+    call->answered = true;
+    if (!call->begun) {
+        http_respond(call->req, 200, JSON_TYPE, buf_bytes(&call->out));
+    } else if (http_write(call->req, buf_bytes(&call->out), &call->err)) {
+        http_abort(call->req);
+    } else {
+        http_end(call->req);
+    }
+}
+
+void api_constant(struct api_call *call, const char *json)
+{
+    api_success(call);
+    buf_text(&call->out, str_of(json));
+    api_finish(call, NULL, STR(""));
+}
+
+/* --- requests -------------------------------------------------------------------------------------- */
+
+static void put_headers(const struct query_api *api, struct http_request *req)
+{
+    http_set_header(req, "Vary", "Origin");
+    struct str origin = http_header(req, "Origin", NULL);
+    if (!origin.len) return;
+    http_set_header(req, "Access-Control-Allow-Headers",
+                    "Accept, Authorization, Content-Type, Origin");
+    http_set_header(req, "Access-Control-Allow-Methods", "GET, POST, OPTIONS");
+    http_set_header(req, "Access-Control-Expose-Headers", "Date");
+    if (!regex_match(api->cors_origin, origin)) return;
+    struct str z = arena_str(&req->arena, origin); /* NUL-terminated */
+    if (z.p && strlen(z.p) == z.len) http_set_header(req, "Access-Control-Allow-Origin", z.p);
+}
+
+static bool read_tenant(struct api_call *call)
+{
+    size_t count = 0;
+    struct str name = http_header(call->req, "X-Scope-OrgID", &count);
+    call->tenant = count ? name : STR(TENANT_DEFAULT);
+    if (count > 1 || (name.len && memchr(name.p, '|', name.len))) {
+        api_error(call, API_BAD_DATA, "multiple org IDs present");
+        return false;
+    }
+    if (!tenant_name_check(call->tenant, &call->err)) return true;
+    api_error(call, API_BAD_DATA, "%s", call->err.text);
+    return false;
+}
+
+bool api_begin(struct api_call *call, struct query_api *api, struct http_request *req)
+{
+    *call = (struct api_call){.api = api, .req = req, .arena = &req->arena};
+    buf_init(&call->out, MEM_QUERY);
+    put_headers(api, req);
+    enum err_code rc = http_params(req, &call->params, &call->err);
+    bool fine = read_tenant(call);
+    if (fine && rc) {
+        /* Too many parameters blame the request, a lack of memory does not. */
+        api_error(call, rc == ERR_NO_MEMORY ? API_UNAVAILABLE : API_BAD_DATA, "%s", call->err.text);
+        fine = false;
+    }
+    if (!fine) buf_release(&call->out);
+    return fine;
+}
+
+void api_end(struct api_call *call)
+{
+    ASSERT(call->answered);
+    buf_release(&call->out);
+}
+
+/* --- tenants --------------------------------------------------------------------------------------- */
+
+static enum err_code none_select(struct query_source *src, const struct matcher *matchers,
+                                 size_t n_matchers, int64_t mint_ms, int64_t maxt_ms,
+                                 struct source_select **out, struct err *err)
+{
+    (void)src, (void)matchers, (void)n_matchers, (void)mint_ms, (void)maxt_ms, (void)err;
+    *out = NULL;
+    return ERR_OK;
+}
+
+static size_t none_count(const struct source_select *sel)
+{
+    (void)sel;
+    return 0;
+}
+
+static struct labels none_labels(const struct source_select *sel, size_t i)
+{
+    (void)sel, (void)i;
+    return (struct labels){NULL, 0};
+}
+
+static enum err_code none_read(struct source_select *sel, size_t i, int64_t mint_ms,
+                               int64_t maxt_ms, struct samples *out, struct err *err)
+{
+    (void)sel, (void)i, (void)mint_ms, (void)maxt_ms, (void)out, (void)err;
+    return ERR_OK;
+}
+
+static void none_release(struct source_select *sel)
+{
+    (void)sel;
+}
+
+static enum err_code none_label_names(struct query_source *src, const struct matcher *matchers,
+                                      size_t n_matchers, int64_t mint_ms, int64_t maxt_ms,
+                                      size_t limit, struct arena *arena, struct str **out,
+                                      size_t *n, bool *truncated, struct err *err)
+{
+    (void)src, (void)matchers, (void)n_matchers, (void)mint_ms, (void)maxt_ms;
+    (void)limit, (void)arena, (void)err;
+    *out = NULL;
+    *n = 0;
+    *truncated = false;
+    return ERR_OK;
+}
+
+static enum err_code none_label_values(struct query_source *src, struct str name,
+                                       const struct matcher *matchers, size_t n_matchers,
+                                       int64_t mint_ms, int64_t maxt_ms, size_t limit,
+                                       struct arena *arena, struct str **out, size_t *n,
+                                       bool *truncated, struct err *err)
+{
+    (void)name;
+    return none_label_names(src, matchers, n_matchers, mint_ms, maxt_ms, limit, arena, out, n,
+                            truncated, err);
+}
+
+static enum err_code none_metadata(struct query_source *src, struct str family, struct arena *arena,
+                                   struct source_metadata **out, size_t *n, struct err *err)
+{
+    (void)src, (void)family, (void)arena, (void)err;
+    *out = NULL;
+    *n = 0;
+    return ERR_OK;
+}
+
+/* What a tenant that was never written to has. Its select is NULL: nothing looks into it. */
+static const struct query_source_ops NONE_OPS = {none_select,       none_count,   none_labels,
+                                                 none_read,         none_release, none_label_names,
+                                                 none_label_values, none_metadata};
+
+bool api_source(struct api_call *call)
+{
+    const struct query_api_backend *backend = &call->api->backend;
+    enum err_code rc =
+        backend->open(backend->ctx, call->tenant, call->arena, &call->source, &call->err);
+    if (rc == ERR_NOT_FOUND) {
+        call->source = ARENA_NEW(call->arena, struct query_source);
+        if (call->source) call->source->ops = &NONE_OPS;
+        rc = call->source ? ERR_OK : arena_fail(call->arena, &call->err);
+    }
+    if (!rc) return true;
+    api_error_of(call, &call->err, "");
+    return false;
+}
+
+static enum err_code engine_open_source(void *ctx, struct str tenant, struct arena *arena,
+                                        struct query_source **out, struct err *err)
+{
+    struct tenant *t;
+    enum err_code rc = engine_tenant(ctx, tenant, false, &t, err);
+    if (rc) return rc;
+    struct source_engine *source = ARENA_NEW(arena, struct source_engine);
+    if (!source) return arena_fail(arena, err);
+    source_engine_init(source, t);
+    *out = &source->source;
+    return ERR_OK;
+}
+
+static bool engine_stats(void *ctx, struct str tenant, struct tenant_stats *out)
+{
+    struct tenant *t;
+    struct err err;
+    if (engine_tenant(ctx, tenant, false, &t, &err)) return false;
+    tenant_stats(t, out);
+    return true;
+}
+
+struct query_api_backend query_api_engine(struct engine *engine)
+{
+    return (struct query_api_backend){engine_open_source, engine_stats, engine};
+}
+
+/* --- the object ------------------------------------------------------------------------------------ */
+
+struct query_api_config query_api_config_default(void)
+{
+    return (struct query_api_config){.limits = query_limits_default(), .cors_origin = ".*"};
+}
+
+static void make_metrics(struct query_api *api)
+{
+    static const char *const KINDS[] = {"instant", "range"};
+    struct metrics *m = api->env.metrics;
+    for (size_t kind = 0; kind < 2; kind++) {
+        char labels[128];
+        snprintf(labels, sizeof labels, "kind=\"%s\"", KINDS[kind]);
+        api->seconds[kind] = metric_histogram(
+            m, "quipu_query_duration_seconds",
+            "Time of queries, from when a thread took them to the end of the answer.", labels,
+            METRIC_SECONDS, METRIC_SECONDS_N);
+        for (size_t i = 0; i <= API_ERRORS_N; i++) {
+            const char *outcome = i < API_ERRORS_N ? ERRORS[i].name : "success";
+            snprintf(labels, sizeof labels, "kind=\"%s\",outcome=\"%s\"", KINDS[kind], outcome);
+            api->queries[kind][i] =
+                metric_counter(m, "quipu_queries_total", "Queries by kind and outcome.", labels);
+        }
+    }
+    api->samples = metric_counter(m, "quipu_query_samples_total",
+                                  "Samples in the windows of all queries' steps.", "");
+}
+
+enum err_code query_api_new(const struct env *env, const struct query_api_backend *backend,
+                            const struct query_api_config *config, struct query_api **out,
+                            struct err *err)
+{
+    *out = NULL;
+    struct query_api *api = mem_calloc(MEM_QUERY, 1, sizeof *api);
+    if (!api) return err_set(err, ERR_NO_MEMORY, "no memory for the query API");
+    api->env = *env;
+    api->backend = *backend;
+    api->config = *config;
+    enum err_code rc = regex_compile(str_of(config->cors_origin), &api->cors_origin, err);
+    if (rc) {
+        mem_free(api);
+        err_context(err, "CORS origin");
+        return rc;
+    }
+    make_metrics(api);
+    *out = api;
+    return ERR_OK;
+}
+
+void query_api_free(struct query_api *api)
+{
+    if (!api) return;
+    regex_free(api->cors_origin);
+    mem_free(api);
+}
+
+void query_api_options(void *ctx, struct http_request *req)
+{
+    put_headers(ctx, req);
+    http_respond(req, 204, NULL, bytes_of(NULL, 0));
+}
+
+size_t query_api_routes(struct query_api *api, struct http_route out[QUERY_API_ROUTES_MAX])
+{
+    static const struct {
+        const char *path;
+        unsigned methods;
+        bool pooled;
+        http_handler_fn *handler;
+    } ROUTES[] = {
+        {"/api/v1/query", HTTP_GET | HTTP_POST, true, api_on_query},
+        {"/api/v1/query_range", HTTP_GET | HTTP_POST, true, api_on_query_range},
+        {"/api/v1/query_exemplars", HTTP_GET | HTTP_POST, true, api_on_exemplars},
+        {"/api/v1/format_query", HTTP_GET | HTTP_POST, true, api_on_format_query},
+        {"/api/v1/parse_query", HTTP_GET | HTTP_POST, true, api_on_parse_query},
+        {"/api/v1/series", HTTP_GET | HTTP_POST, true, api_on_series},
+        {"/api/v1/series", HTTP_DELETE, false, api_on_series_delete},
+        {"/api/v1/labels", HTTP_GET | HTTP_POST, true, api_on_labels},
+        {"/api/v1/label/*/values", HTTP_GET, true, api_on_label_values},
+        {"/api/v1/metadata", HTTP_GET, true, api_on_metadata},
+        {"/api/v1/rules", HTTP_GET, false, api_on_rules},
+        {"/api/v1/alerts", HTTP_GET, false, api_on_alerts},
+        {"/api/v1/alertmanagers", HTTP_GET, false, api_on_alertmanagers},
+        {"/api/v1/targets", HTTP_GET, false, api_on_targets},
+        {"/api/v1/targets/metadata", HTTP_GET, false, api_on_targets_metadata},
+        {"/api/v1/scrape_pools", HTTP_GET, false, api_on_scrape_pools},
+        {"/api/v1/notifications", HTTP_GET, false, api_on_notifications},
+        {"/api/v1/status/buildinfo", HTTP_GET, false, api_on_buildinfo},
+        {"/api/v1/status/runtimeinfo", HTTP_GET, false, api_on_runtimeinfo},
+        {"/api/v1/status/flags", HTTP_GET, false, api_on_flags},
+        {"/api/v1/status/config", HTTP_GET, false, api_on_config},
+        {"/api/v1/status/tsdb", HTTP_GET, true, api_on_tsdb},
+        {"/api/v1/status/walreplay", HTTP_GET, false, query_api_walreplay},
+    };
+    static_assert(COUNT_OF(ROUTES) <= QUERY_API_ROUTES_MAX, "the caller's array is large enough");
+    for (size_t i = 0; i < COUNT_OF(ROUTES); i++)
+        out[i] = (struct http_route){ROUTES[i].path, ROUTES[i].methods, ROUTES[i].pooled,
+                                     ROUTES[i].handler, api};
+    return COUNT_OF(ROUTES);
+}

@@ -1,0 +1,128 @@
+/* query/api_private.h: what the files of the API share: one request being answered. */
+#ifndef QUIPU_QUERY_API_PRIVATE_H
+#define QUIPU_QUERY_API_PRIVATE_H
+
+#include "query/api.h"
+#include "query/json.h"
+#include "query/parser.h"
+#include "query/regex.h"
+
+enum api_error {
+    API_BAD_DATA,
+    API_EXECUTION,
+    API_CANCELED,
+    API_TIMEOUT,
+    API_INTERNAL,
+    API_UNAVAILABLE,
+    API_ERRORS_N
+};
+
+struct query_api {
+    struct env env;
+    struct query_api_backend backend;
+    struct query_api_config config;
+    struct regex *cors_origin;
+    struct metric_histogram *seconds[2];         /* of instant and range queries */
+    struct metric *queries[2][API_ERRORS_N + 1]; /* by outcome; the last: success */
+    struct metric *samples;
+};
+
+struct api_call {
+    struct query_api *api;
+    struct http_request *req;
+    struct arena *arena; /* the request's */
+    struct http_params params;
+    struct str tenant;
+    struct query_source *source; /* after api_source() */
+    /* The answer, written in parts of about API_PART_BYTES once it is longer than that */
+    struct buf out;
+    bool begun, answered;
+    struct err err; /* scratch */
+};
+#define API_PART_BYTES 65536u
+
+/* ---- requests (api.c) ---- */
+
+/* Headers, tenant and parameters. False: already answered. */
+MUST_USE bool api_begin(struct api_call *call, struct query_api *api, struct http_request *req);
+/* Ends what is left open: due once after api_begin() said true. */
+void api_end(struct api_call *call);
+/* call->source; false: answered with an error. */
+MUST_USE bool api_source(struct api_call *call);
+
+/* ---- answers (api.c) ---- */
+
+/* Exactly one of them per request */
+void api_error(struct api_call *call, enum api_error error, const char *fmt, ...) PRINTF_LIKE(3, 4);
+/* By the code: 422, 500, 503, … `prefix` goes in front of a text that blames the request (ERR_INVALID). */
+enum api_error api_error_of(struct api_call *call, const struct err *err, const char *prefix);
+
+/* {"status":"success","data": — then the data into call->out, api_part() now and then, and api_finish(). */
+void api_success(struct api_call *call);
+/* Sends what has gathered if it is much. False: the client is gone, or memory is out; stop, api_finish() is still due. */
+bool api_part(struct api_call *call);
+/* Warnings and infos of `notes` (NULL: none) and the end; `query` is what their positions point into. */
+void api_finish(struct api_call *call, const struct notes *notes, struct str query);
+/* A constant answer */
+void api_constant(struct api_call *call, const char *json);
+
+/* ---- parameters (api_param.c); false: answered with 400 ---- */
+
+/* Further out than any sample, and far enough from the ends of int64 that a range can be added */
+#define API_TIME_MIN (-(INT64_C(1) << 61))
+#define API_TIME_MAX (INT64_C(1) << 61)
+
+/* Parsing alone: false when the text is no time. */
+bool api_parse_time(struct str text, int64_t *t_ms);
+/* query and query_range: `invalid parameter "start": cannot parse…`. required: a missing one is an error, too. */
+MUST_USE bool api_time(struct api_call *call, const char *name, int64_t *t_ms);
+/* The rest: `…: invalid time value for 'start': …`; `fallback` when missing. */
+MUST_USE bool api_optional_time(struct api_call *call, const char *name, int64_t fallback,
+                                int64_t *t_ms);
+/* `invalid parameter "step": cannot parse…`; prefix is what stands in front. */
+MUST_USE bool api_duration(struct api_call *call, const char *name, const char *prefix,
+                           int64_t *ms);
+/* 0: none */
+MUST_USE bool api_limit(struct api_call *call, size_t *limit);
+/* A plain whole number with its own error text; *out is left alone when missing. */
+MUST_USE bool api_number(struct api_call *call, const char *name, const char *error, int64_t *out);
+
+struct api_selectors {
+    struct parse_result *items;
+    size_t n;
+};
+/* All match[]; `prefix` stands before errors. Released by api_selectors_release(), also after false. */
+MUST_USE bool api_selectors(struct api_call *call, const char *prefix, struct api_selectors *out);
+void api_selectors_release(struct api_selectors *selectors);
+/* s, quoted as Go's %q, NUL-terminated, in the request's arena; "" when memory is out. */
+const char *api_quote(struct api_call *call, struct str s);
+
+/* ---- handlers; ctx is the struct query_api ---- */
+
+void api_on_query(void *ctx, struct http_request *req);
+void api_on_query_range(void *ctx, struct http_request *req);
+void api_on_exemplars(void *ctx, struct http_request *req);
+void api_on_format_query(void *ctx, struct http_request *req);
+void api_on_parse_query(void *ctx, struct http_request *req);
+void api_on_series(void *ctx, struct http_request *req);
+void api_on_series_delete(void *ctx, struct http_request *req);
+void api_on_labels(void *ctx, struct http_request *req);
+void api_on_label_values(void *ctx, struct http_request *req);
+void api_on_metadata(void *ctx, struct http_request *req);
+void api_on_rules(void *ctx, struct http_request *req);
+void api_on_alerts(void *ctx, struct http_request *req);
+void api_on_alertmanagers(void *ctx, struct http_request *req);
+void api_on_targets(void *ctx, struct http_request *req);
+void api_on_targets_metadata(void *ctx, struct http_request *req);
+void api_on_scrape_pools(void *ctx, struct http_request *req);
+void api_on_notifications(void *ctx, struct http_request *req);
+void api_on_buildinfo(void *ctx, struct http_request *req);
+void api_on_runtimeinfo(void *ctx, struct http_request *req);
+void api_on_flags(void *ctx, struct http_request *req);
+void api_on_config(void *ctx, struct http_request *req);
+void api_on_tsdb(void *ctx, struct http_request *req);
+
+/* {"resultType":…,"result":… without the closing brace, into call->out (api_result.c). limit 0: none. */
+void api_put_result(struct api_call *call, const struct query_result *result, size_t limit);
+
+#endif

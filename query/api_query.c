@@ -1,0 +1,250 @@
+/* /query, /query_range, and what looks at an expression without running it. */
+#include <math.h>
+
+#include "base/metric.h"
+#include "query/api_private.h"
+#include "query/number.h"
+
+enum query_kind { QUERY_INSTANT, QUERY_RANGE };
+
+struct query_call {
+    struct api_call call;
+    struct query_request request;
+    size_t limit;
+    int64_t timeout_ms; /* as asked for, at most the configured one */
+};
+
+/* --- parameters ------------------------------------------------------------------------------------ */
+
+static struct query_limits limits_now(const struct query_api *api)
+{
+    struct query_limits limits = api->config.limits;
+    if (api->config.limits_now) api->config.limits_now(api->config.limits_ctx, &limits);
+    return limits;
+}
+
+/* timeout and lookback_delta, which both kinds of query take in this order */
+static bool read_limits(struct query_call *q, const struct query_limits *limits)
+{
+    struct api_call *call = &q->call;
+    int64_t ms;
+    q->timeout_ms = limits->timeout_ms;
+    if (http_param(&call->params, "timeout").len) {
+        if (!api_duration(call, "timeout", "invalid parameter \"timeout\": ", &ms)) return false;
+        q->timeout_ms = MIN_OF(q->timeout_ms, ms);
+    }
+    if (http_param(&call->params, "lookback_delta").len) {
+        if (!api_duration(call, "lookback_delta", "error parsing lookback delta duration: ", &ms))
+            return false;
+        q->request.lookback_ms = MAX_OF(ms, INT64_C(0)); /* 0: the server's */
+    }
+    q->request.text = http_param(&call->params, "query");
+    if (!q->request.text.p) q->request.text = STR("");
+    return true;
+}
+
+static bool read_instant(struct query_call *q, const struct query_limits *limits)
+{
+    struct api_call *call = &q->call;
+    int64_t now_ms = clock_wall_ms(call->api->env.clock);
+    if (!api_limit(call, &q->limit)) return false;
+    if (!api_optional_time(call, "time", now_ms, &q->request.start_ms)) return false;
+    q->request.end_ms = q->request.start_ms;
+    return read_limits(q, limits);
+}
+
+static bool read_range(struct query_call *q, const struct query_limits *limits)
+{
+    struct api_call *call = &q->call;
+    struct query_request *r = &q->request;
+    if (!api_limit(call, &q->limit)) return false;
+    if (!api_time(call, "start", &r->start_ms) || !api_time(call, "end", &r->end_ms)) return false;
+    if (r->end_ms < r->start_ms) {
+        api_error(call, API_BAD_DATA,
+                  "invalid parameter \"end\": end timestamp must not be before start time");
+        return false;
+    }
+    if (!api_duration(call, "step", "invalid parameter \"step\": ", &r->step_ms)) return false;
+    if (r->step_ms <= 0) {
+        api_error(call, API_BAD_DATA,
+                  "invalid parameter \"step\": zero or negative query resolution step widths are "
+                  "not accepted. Try a positive integer");
+        return false;
+    }
+    if ((r->end_ms - r->start_ms) / r->step_ms >= QUERY_STEPS_MAX) {
+        api_error(call, API_BAD_DATA,
+                  "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the "
+                  "query resolution (?step=XX)");
+        return false;
+    }
+    return read_limits(q, limits);
+}
+
+/* --- running --------------------------------------------------------------------------------------- */
+
+static bool is_gone(void *req)
+{
+    return http_gone(req);
+}
+
+/* The time the request waited for a thread counts. ERR_TIMEOUT: nothing is left. */
+static enum err_code run(struct query_call *q, struct query_limits limits,
+                         struct query_result **out)
+{
+    struct api_call *call = &q->call;
+    struct clock *clock = call->api->env.clock;
+    int64_t waited_ms = (clock_mono_ns(clock) - call->req->start_mono_ns) / 1000000;
+    limits.timeout_ms = q->timeout_ms - MAX_OF(waited_ms, INT64_C(0));
+    *out = NULL;
+    if (limits.timeout_ms <= 0)
+        return err_set(&call->err, ERR_TIMEOUT, "query timed out in expression evaluation");
+    struct query_env env = {.source = call->source,
+                            .clock = clock,
+                            .pool = call->api->config.pool,
+                            .limits = limits,
+                            .canceled = is_gone,
+                            .canceled_ctx = call->req};
+    return query_run(&env, &q->request, out, &call->err);
+}
+
+static void put_seconds(struct buf *out, const char *name, int64_t ns)
+{
+    char text[NUMBER_BYTES_MAX];
+    size_t n = number_print_plain(text, (double)ns / 1e9);
+    buf_printf(out, "\"%s\":%.*s", name, (int)n, text);
+}
+
+static void put_stats(struct buf *out, const struct query_stats *s, int64_t queued_ns)
+{
+    buf_text(out, STR(",\"stats\":{\"timings\":{"));
+    put_seconds(out, "evalTotalTime", s->eval_ns);
+    buf_text(out, STR(",\"resultSortTime\":0,"));
+    put_seconds(out, "queryPreparationTime", s->parse_ns + s->select_ns);
+    buf_u8(out, ',');
+    put_seconds(out, "innerEvalTime", s->eval_ns);
+    buf_u8(out, ',');
+    put_seconds(out, "execQueueTime", queued_ns);
+    buf_u8(out, ',');
+    put_seconds(out, "execTotalTime", queued_ns + s->total_ns);
+    buf_printf(out, "},\"samples\":{\"totalQueryableSamples\":%llu,\"peakSamples\":%llu}}",
+               (unsigned long long)s->samples, (unsigned long long)s->samples_peak);
+}
+
+static void answer(struct query_call *q, struct query_result *result, int64_t queued_ns)
+{
+    struct api_call *call = &q->call;
+    bool wants_stats = http_param(&call->params, "stats").len > 0;
+    if (q->limit && result->n_series > q->limit)
+        notes_add_plain(&result->notes, NOTE_WARNING, "results truncated due to limit");
+    api_success(call);
+    api_put_result(call, result, q->limit);
+    if (wants_stats) put_stats(&call->out, &result->stats, MAX_OF(queued_ns, INT64_C(0)));
+    buf_u8(&call->out, '}');
+    api_finish(call, &result->notes, q->request.text);
+}
+
+/* Returns the index of the outcome for the metric. */
+static size_t run_and_answer(struct query_call *q, const struct query_limits *limits)
+{
+    struct api_call *call = &q->call;
+    struct query_result *result;
+    int64_t queued_ns = clock_mono_ns(call->api->env.clock) - call->req->start_mono_ns;
+    enum err_code rc = run(q, *limits, &result);
+    size_t outcome = API_ERRORS_N;
+    if (rc) {
+        outcome = api_error_of(call, &call->err, "invalid parameter \"query\": ");
+    } else {
+        metric_add(call->api->samples, result->stats.samples);
+        answer(q, result, queued_ns);
+    }
+    query_result_free(result);
+    return outcome;
+}
+
+static void on_query(struct query_api *api, struct http_request *req, enum query_kind kind)
+{
+    struct query_call q = {0};
+    int64_t start_ns = clock_mono_ns(api->env.clock);
+    struct query_limits limits = limits_now(api);
+    size_t outcome = API_BAD_DATA;
+    if (!api_begin(&q.call, api, req)) return;
+    bool fine = kind == QUERY_RANGE ? read_range(&q, &limits) : read_instant(&q, &limits);
+    if (fine && api_source(&q.call)) outcome = run_and_answer(&q, &limits);
+    metric_inc(api->queries[kind][outcome]);
+    metric_observe(api->seconds[kind], (double)(clock_mono_ns(api->env.clock) - start_ns) / 1e9);
+    api_end(&q.call);
+}
+
+void api_on_query(void *ctx, struct http_request *req)
+{
+    on_query(ctx, req, QUERY_INSTANT);
+}
+
+void api_on_query_range(void *ctx, struct http_request *req)
+{
+    on_query(ctx, req, QUERY_RANGE);
+}
+
+/* --- expressions ----------------------------------------------------------------------------------- */
+
+/* False: answered with the error. */
+static bool parse_query(struct api_call *call, const char *prefix, struct parse_result *out)
+{
+    struct str text = http_param(&call->params, "query");
+    if (!text.p) text = STR("");
+    if (!parse_expr(text, call->arena, out, &call->err)) return true;
+    if (call->err.code == ERR_LIMIT) call->err.code = ERR_INVALID; /* nothing runs here */
+    api_error_of(call, &call->err, prefix);
+    return false;
+}
+
+static void on_expression(struct query_api *api, struct http_request *req, bool as_tree)
+{
+    struct api_call call;
+    struct parse_result parsed;
+    if (!api_begin(&call, api, req)) return;
+    if (parse_query(&call, "invalid parameter \"query\": ", &parsed)) {
+        api_success(&call);
+        if (as_tree) {
+            ast_print_json(parsed.root, &call.out);
+        } else {
+            struct buf text;
+            buf_init(&text, MEM_QUERY);
+            ast_print_pretty(parsed.root, &text);
+            json_string_html(&call.out, str_from_bytes(buf_bytes(&text)));
+            call.out.failed |= text.failed;
+            buf_release(&text);
+        }
+        parse_release(&parsed);
+        api_finish(&call, NULL, STR(""));
+    }
+    api_end(&call);
+}
+
+void api_on_format_query(void *ctx, struct http_request *req)
+{
+    on_expression(ctx, req, false);
+}
+
+void api_on_parse_query(void *ctx, struct http_request *req)
+{
+    on_expression(ctx, req, true);
+}
+
+/* Exemplars are not stored, so none are found; but Grafana takes an error for "no exemplars here". */
+void api_on_exemplars(void *ctx, struct http_request *req)
+{
+    struct api_call call;
+    struct parse_result parsed;
+    int64_t start_ms, end_ms;
+    if (!api_begin(&call, ctx, req)) return;
+    bool fine = api_optional_time(&call, "start", API_TIME_MIN, &start_ms) &&
+                api_optional_time(&call, "end", API_TIME_MAX, &end_ms);
+    if (fine && end_ms < start_ms) {
+        api_error(&call, API_BAD_DATA, "end timestamp must not be before start timestamp");
+    } else if (fine && parse_query(&call, "", &parsed)) {
+        parse_release(&parsed);
+        api_constant(&call, "[]");
+    }
+    api_end(&call);
+}

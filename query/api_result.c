@@ -1,0 +1,93 @@
+/* Results as JSON. A wide answer is most of what a query costs, so points go straight into the buffer, and whole numbers,
+ * which counters are, past the search for the shortest digits. */
+#include <math.h>
+
+#include "query/api_private.h"
+#include "query/number.h"
+
+#define POINTS_PER_CHECK 512 /* points between two looks at how much has gathered */
+
+static bool put_points(struct api_call *call, const struct result_series *s, bool histograms)
+{
+    bool first = true;
+    buf_text(&call->out, histograms ? STR(",\"histograms\":[") : STR(",\"values\":["));
+    for (size_t i = 0; i < s->n; i++) {
+        const struct histogram *h = s->h ? s->h[i] : NULL;
+        if ((h != NULL) != histograms) continue;
+        if (!first) buf_u8(&call->out, ',');
+        first = false;
+        buf_u8(&call->out, '[');
+        json_time(&call->out, s->t_ms[i]);
+        buf_u8(&call->out, ',');
+        if (h)
+            json_histogram(&call->out, h);
+        else
+            json_value(&call->out, s->v[i]);
+        buf_u8(&call->out, ']');
+        if (i % POINTS_PER_CHECK == 0 && !api_part(call)) return false;
+    }
+    buf_u8(&call->out, ']');
+    return true;
+}
+
+static bool put_matrix_series(struct api_call *call, const struct result_series *s)
+{
+    size_t n_histograms = 0;
+    for (size_t i = 0; s->h && i < s->n; i++) n_histograms += s->h[i] != NULL;
+    buf_text(&call->out, STR("{\"metric\":"));
+    json_labels(&call->out, s->labels);
+    if (n_histograms < s->n && !put_points(call, s, false)) return false;
+    if (n_histograms && !put_points(call, s, true)) return false;
+    buf_u8(&call->out, '}');
+    return true;
+}
+
+static bool put_vector_element(struct api_call *call, const struct result_series *s, int64_t t_ms)
+{
+    const struct histogram *h = s->h ? s->h[0] : NULL;
+    buf_text(&call->out, STR("{\"metric\":"));
+    json_labels(&call->out, s->labels);
+    buf_text(&call->out, h ? STR(",\"histogram\":[") : STR(",\"value\":["));
+    json_time(&call->out, t_ms);
+    buf_u8(&call->out, ',');
+    if (h)
+        json_histogram(&call->out, h);
+    else
+        json_value(&call->out, s->v[0]);
+    buf_text(&call->out, STR("]}"));
+    return true;
+}
+
+static void put_series(struct api_call *call, const struct query_result *result, size_t limit)
+{
+    size_t n = limit ? MIN_OF(limit, result->n_series) : result->n_series;
+    buf_u8(&call->out, '[');
+    for (size_t i = 0; i < n; i++) {
+        if (i) buf_u8(&call->out, ',');
+        bool fine = result->type == VALUE_MATRIX
+                        ? put_matrix_series(call, &result->series[i])
+                        : put_vector_element(call, &result->series[i], result->t_ms);
+        if (!fine || !api_part(call)) return;
+    }
+    buf_u8(&call->out, ']');
+}
+
+void api_put_result(struct api_call *call, const struct query_result *result, size_t limit)
+{
+    switch (result->type) {
+    case VALUE_SCALAR:
+    case VALUE_STRING:
+        buf_printf(&call->out, "{\"resultType\":\"%s\",\"result\":[",
+                   result->type == VALUE_SCALAR ? "scalar" : "string");
+        json_time_short(&call->out, result->t_ms);
+        buf_u8(&call->out, ',');
+        if (result->type == VALUE_SCALAR)
+            json_value_plain(&call->out, result->scalar);
+        else
+            json_string_html(&call->out, result->string);
+        return buf_u8(&call->out, ']');
+    case VALUE_MATRIX: buf_text(&call->out, STR("{\"resultType\":\"matrix\",\"result\":")); break;
+    default: buf_text(&call->out, STR("{\"resultType\":\"vector\",\"result\":")); break;
+    }
+    put_series(call, result, limit);
+}
