@@ -7,9 +7,9 @@
 
 #define WRITERS 4
 #define READERS 2
-#define SERIES 60  /* of a writer */
-#define ROUNDS 150 /* samples of each */
-#define CHURN 20   /* series of a writer that begin and end in each round of 16 */
+#define SERIES 60   /* of a writer */
+#define ROUNDS 1000 /* samples of each */
+#define CHURN 20    /* series of a writer that begin and end every 16 rounds */
 
 struct shared {
     struct fixture f;
@@ -91,7 +91,7 @@ static void *writer(void *arg)
         CHECK_OK(tenant_write(sh->t, &b, round_done, r, &result, &me->err), &me->err);
         tenant_write_end(sh->t);
         CHECK_U64(result.n_too_new + result.n_too_old, 0);
-        if (round % 8 == 0) usleep(2000);
+        if (round % 4 == 0) usleep(4000);
     }
     atomic_fetch_sub(&sh->n_writing, 1);
     return NULL;
@@ -162,7 +162,7 @@ static void *flusher(void *arg)
     while (atomic_load(&sh->n_writing) > 0) {
         CHECK_OK(engine_flush(sh->f.engine, sh->t, &me->err), &me->err);
         CHECK_OK(engine_step(sh->f.engine, &me->err), &me->err);
-        usleep(20000);
+        usleep(5000);
     }
     return NULL;
 }
