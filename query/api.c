@@ -250,9 +250,14 @@ static enum err_code none_metadata(struct query_source *src, struct str family, 
 }
 
 /* What a tenant that was never written to has. Its select is NULL: nothing looks into it. */
-static const struct query_source_ops NONE_OPS = {none_select,       none_count,   none_labels,
-                                                 none_read,         none_release, none_label_names,
-                                                 none_label_values, none_metadata};
+static const struct query_source_ops NONE_OPS = {.select = none_select,
+                                                 .count = none_count,
+                                                 .labels = none_labels,
+                                                 .read = none_read,
+                                                 .release = none_release,
+                                                 .label_names = none_label_names,
+                                                 .label_values = none_label_values,
+                                                 .metadata = none_metadata};
 
 bool api_source(struct api_call *call)
 {
