@@ -58,7 +58,7 @@ void eval_release_selects(struct eval *eval)
 
 struct leaf_slot {
     struct notes notes;
-    uint64_t n_samples; /* read */
+    uint64_t n_looked_at; /* samples in windows, over all steps */
 };
 
 struct op_leaf {
@@ -144,6 +144,25 @@ static enum err_code leaf_hints(struct op_leaf *leaf, struct eval_scratch *scrat
     return rc;
 }
 
+/* An instant query wants one sample per series. The reset hint of a histogram takes the one before it as well. */
+static enum err_code leaf_read(const struct op_leaf *leaf, size_t i, struct eval_scratch *scratch,
+                               struct err *err)
+{
+    const struct query_source_ops *source = leaf->op.eval->env->source->ops;
+    const struct plan *selector = leaf->selector;
+    struct samples *samples = &scratch->samples;
+    eval_scratch_begin_series(scratch);
+    bool one = source->read_last && selector->kind == PLAN_SELECT &&
+               selector->mode == SELECT_PLAIN && selector->grid.n == 1;
+    if (one) {
+        enum err_code rc =
+            source->read_last(leaf->select, i, selector->mint_ms, selector->maxt_ms, samples, err);
+        if (rc || !samples->h) return rc;
+        eval_scratch_begin_series(scratch);
+    }
+    return source->read(leaf->select, i, selector->mint_ms, selector->maxt_ms, samples, err);
+}
+
 static enum err_code leaf_series(struct op_leaf *leaf, struct eval_scratch *scratch, size_t slot,
                                  struct err *err)
 {
@@ -154,21 +173,23 @@ static enum err_code leaf_series(struct op_leaf *leaf, struct eval_scratch *scra
     *out = (struct eval_series){.labels = source->labels(leaf->select, i)};
     struct notes *notes = &leaf->slots[slot].notes;
     notes_init(notes, &scratch->arena);
-    leaf->slots[slot].n_samples = 0;
+    leaf->slots[slot].n_looked_at = 0;
     struct samples *samples = &scratch->samples;
-    eval_scratch_begin_series(scratch);
-    enum err_code rc = source->read(leaf->select, i, leaf->selector->mint_ms,
-                                    leaf->selector->maxt_ms, samples, err);
+    enum err_code rc = leaf_read(leaf, i, scratch, err);
     if (rc) return rc;
-    leaf->slots[slot].n_samples = samples->n;
     if (samples->n > eval->env->limits.samples_max) return eval_too_many_samples(err);
     if (leaf->op.plan->kind == PLAN_SELECT) {
         out->drop_name = leaf->op.plan->fn != FN_N;
-        return evaluate_select(leaf, samples, &scratch->arena, notes, out, err);
+        rc = evaluate_select(leaf, samples, &scratch->arena, notes, out, err);
+        if (out->present)
+            leaf->slots[slot].n_looked_at = bitmap_count(out->present, leaf->op.n_steps);
+        return rc;
     }
     out->drop_name = leaf->job.drops_name;
     rc = leaf_hints(leaf, scratch, i, err);
-    return rc ? rc : window_evaluate(&leaf->job, scratch, out->labels, notes, out, err);
+    return rc ? rc
+              : window_evaluate(&leaf->job, scratch, out->labels, notes, out,
+                                &leaf->slots[slot].n_looked_at, err);
 }
 
 static void leaf_work(void *ctx, size_t worker, size_t slot)
@@ -189,7 +210,7 @@ static enum err_code leaf_account(struct op_leaf *leaf, size_t n, struct err *er
     uint64_t n_points = 0;
     for (size_t i = 0; i < n; i++) {
         notes_merge(&eval->notes, &leaf->slots[i].notes);
-        eval->stats.samples += leaf->slots[i].n_samples;
+        eval->stats.samples += leaf->slots[i].n_looked_at;
         if (leaf->items[i].present)
             n_points += bitmap_count(leaf->items[i].present, leaf->op.n_steps);
     }

@@ -210,10 +210,12 @@ struct window_job {
 };
 MUST_USE enum err_code window_job_init(struct eval *eval, const struct plan *plan,
                                        struct window_job *out, struct err *err);
-/* One series: the samples in `scratch` to a value per step. Staleness markers are taken out of them. */
+/* One series: the samples in `scratch` to a value per step. Staleness markers are taken out of them. *n_looked_at:
+ * samples in windows, over all steps. */
 MUST_USE enum err_code window_evaluate(const struct window_job *job, struct eval_scratch *scratch,
                                        struct labels labels, struct notes *notes,
-                                       struct eval_series *out, struct err *err);
+                                       struct eval_series *out, uint64_t *n_looked_at,
+                                       struct err *err);
 /* The points of a series as samples, in `scratch`. */
 MUST_USE enum err_code subquery_samples(const struct eval_series *in, const struct grid *grid,
                                         struct eval_scratch *scratch, struct err *err);

@@ -11,6 +11,7 @@ struct op_subquery {
     struct eval_batch batch; /* of the inner operator */
     struct eval_series *items;
     struct notes *notes;
+    uint64_t *n_looked_at;
     size_t cap;
 };
 
@@ -56,7 +57,8 @@ static enum err_code subquery_series(struct op_subquery *sub, struct eval_scratc
     notes_init(&sub->notes[slot], &scratch->arena);
     enum err_code rc = subquery_samples(in, sub->inner_grid, scratch, err);
     if (rc) return rc;
-    return window_evaluate(&sub->job, scratch, in->labels, &sub->notes[slot], out, err);
+    return window_evaluate(&sub->job, scratch, in->labels, &sub->notes[slot], out,
+                           &sub->n_looked_at[slot], err);
 }
 
 static void subquery_work(void *ctx, size_t worker, size_t slot)
@@ -76,8 +78,9 @@ static enum err_code subquery_reserve(struct op_subquery *sub, size_t n, struct 
     struct eval *eval = sub->op.eval;
     sub->items = EVAL_ARRAY(eval, struct eval_series, n);
     sub->notes = EVAL_ARRAY(eval, struct notes, n);
+    sub->n_looked_at = EVAL_ARRAY(eval, uint64_t, n);
     sub->cap = n;
-    return sub->items && sub->notes ? ERR_OK : eval_no_memory(eval, err);
+    return sub->items && sub->notes && sub->n_looked_at ? ERR_OK : eval_no_memory(eval, err);
 }
 
 static enum err_code subquery_next(struct op *op, struct eval_batch *out, struct err *err)
@@ -95,7 +98,10 @@ static enum err_code subquery_next(struct op *op, struct eval_batch *out, struct
         eval_for(op->eval, n, subquery_work, sub);
         rc = eval_workers_error(&sub->workers, err);
         if (rc) return rc;
-        for (size_t i = 0; i < n; i++) notes_merge(&op->eval->notes, &sub->notes[i]);
+        for (size_t i = 0; i < n; i++) {
+            notes_merge(&op->eval->notes, &sub->notes[i]);
+            op->eval->stats.samples += sub->n_looked_at[i];
+        }
         *out = (struct eval_batch){sub->items, n};
         batch_compact(out, op->n_steps);
     } while (!out->n);

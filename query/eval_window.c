@@ -116,7 +116,7 @@ static enum err_code put_point(struct arena *arena, size_t n_steps, size_t step,
 /* Step by step. */
 static enum err_code evaluate_steps(const struct window_job *job, const struct samples *samples,
                                     struct arena *arena, double *args, struct range_window *w,
-                                    struct eval_series *out, struct err *err)
+                                    struct eval_series *out, uint64_t *n_looked_at, struct err *err)
 {
     const struct grid *grid = &job->plan->grid;
     struct cursor cursor = {0};
@@ -127,6 +127,7 @@ static enum err_code evaluate_steps(const struct window_job *job, const struct s
         cursor_move(&cursor, samples, &job->range->window, w->end_ms);
         if (cursor.reach_lo == cursor.reach_hi) continue;
         window_at(samples, &cursor, w);
+        *n_looked_at += w->n;
         scalar_args_at(&job->args, s, args);
         struct point point = {0};
         enum err_code rc = range_function(job->plan->fn, w, &point, err);
@@ -139,12 +140,13 @@ static enum err_code evaluate_steps(const struct window_job *job, const struct s
 
 enum err_code window_evaluate(const struct window_job *job, struct eval_scratch *scratch,
                               struct labels labels, struct notes *notes, struct eval_series *out,
-                              struct err *err)
+                              uint64_t *n_looked_at, struct err *err)
 {
     struct samples *samples = &scratch->samples;
     struct arena *arena = &scratch->arena;
     const struct grid *grid = &job->plan->grid;
     enum function_id fn = job->plan->fn;
+    *n_looked_at = 0;
     samples_drop_stale(samples);
     if (!samples->n) return ERR_OK;
     if (!series_alloc(arena, grid->n, out)) return arena_fail(arena, err);
@@ -154,8 +156,8 @@ enum err_code window_evaluate(const struct window_job *job, struct eval_scratch 
     window_init(job, labels_get(labels, STR(LABEL_NAME)), notes, &scratch->series_arena, args,
                 &noted, &w);
     if (!rate_column_applies(fn, job->range->mode, samples))
-        return evaluate_steps(job, samples, arena, args, &w, out, err);
-    bool any = rate_column(fn, grid, &job->range->window, samples, out);
+        return evaluate_steps(job, samples, arena, args, &w, out, n_looked_at, err);
+    bool any = rate_column(fn, grid, &job->range->window, samples, out, n_looked_at);
     if (any && fn != FN_DELTA) window_note_name(&w);
     return ERR_OK;
 }

@@ -73,7 +73,7 @@ static double counter_factor(const struct shape *shape, double first, double del
 }
 
 bool rate_column(enum function_id fn, const struct grid *grid, const struct plan_window *window,
-                 const struct samples *samples, struct eval_series *out)
+                 const struct samples *samples, struct eval_series *out, uint64_t *n_looked_at)
 {
     const int64_t *t_ms = samples->t_ms;
     const double *v = samples->v;
@@ -86,6 +86,7 @@ bool rate_column(enum function_id fn, const struct grid *grid, const struct plan
         while (hi < samples->n && t_ms[hi] <= end_ms) hi++;
         while (lo < hi && t_ms[lo] <= start_ms) lo++;
         size_t n = hi - lo;
+        *n_looked_at += n;
         if (n < 2) continue;
         int64_t first_ms = t_ms[lo], last_ms = t_ms[hi - 1];
         struct shape now = {.to_start_ms = first_ms - start_ms,

@@ -8,8 +8,9 @@
 /* Neither histograms nor start times nor anchored or smoothed windows. */
 bool rate_column_applies(enum function_id fn, enum selector_mode mode,
                          const struct samples *samples);
-/* `samples` without staleness markers; `out` allocated and empty. True: there is a value at some step. */
+/* `samples` without staleness markers; `out` allocated and empty. True: there is a value at some step.
+ * *n_looked_at grows by the samples in windows, over all steps. */
 bool rate_column(enum function_id fn, const struct grid *grid, const struct plan_window *window,
-                 const struct samples *samples, struct eval_series *out);
+                 const struct samples *samples, struct eval_series *out, uint64_t *n_looked_at);
 
 #endif

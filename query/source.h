@@ -27,6 +27,10 @@ struct query_source_ops {
      * markers included. Different series may be read by different threads at the same time. */
     enum err_code (*read)(struct source_select *sel, size_t i, int64_t mint_ms, int64_t maxt_ms,
                           struct samples *out, struct err *err);
+    /* Like read, but the newest sample alone, if there is one: what an instant query asks of most series. May be NULL:
+     * then read serves. */
+    enum err_code (*read_last)(struct source_select *sel, size_t i, int64_t mint_ms,
+                               int64_t maxt_ms, struct samples *out, struct err *err);
     void (*release)(struct source_select *sel);
 
     /* Sorted, unique, copied to the arena. n_matchers 0: all. limit 0: none; `*truncated` says if it cut. */

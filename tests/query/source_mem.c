@@ -107,6 +107,16 @@ static enum err_code mem_read(struct source_select *sel, size_t i, int64_t mint_
     return ERR_OK;
 }
 
+static enum err_code mem_read_last(struct source_select *sel, size_t i, int64_t mint_ms,
+                                   int64_t maxt_ms, struct samples *out, struct err *err)
+{
+    const struct samples *in = &sel->m->series[sel->index[i]].samples;
+    size_t k = in->n;
+    while (k > 0 && in->t_ms[k - 1] > maxt_ms) k--;
+    if (!k || in->t_ms[k - 1] < mint_ms) return ERR_OK;
+    return mem_read(sel, i, in->t_ms[k - 1], in->t_ms[k - 1], out, err);
+}
+
 static void mem_release(struct source_select *sel)
 {
     sel->m->n_open--;
@@ -118,6 +128,7 @@ static const struct query_source_ops OPS = {.select = mem_select,
                                             .count = mem_count,
                                             .labels = mem_labels,
                                             .read = mem_read,
+                                            .read_last = mem_read_last,
                                             .release = mem_release};
 
 struct source_mem *source_mem_new(void)

@@ -303,6 +303,27 @@ static void test_equal_selectors_are_selected_once(void **state)
     fixture_free(f);
 }
 
+static void test_statistics(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_new("load 1m\n  a{i=\"1\"} 0+1x20\n  a{i=\"2\"} 0+1x20\n");
+    static const struct {
+        const char *query;
+        uint64_t samples;
+    } CASES[] = {{"a", 6},
+                 {"rate(a[2m])", 12},
+                 {"sum(max_over_time(a[5m]))", 30},
+                 {"sum_over_time(a[2m:1m])", 20}};
+    for (size_t i = 0; i < COUNT_OF(CASES); i++) {
+        struct err err;
+        struct query_result *r = fixture_run(f, CASES[i].query, 600000, 720000, 60000, &err);
+        CHECK_U64(r->stats.samples, CASES[i].samples);
+        CHECK_U64(r->stats.series, 2);
+        query_result_free(r);
+    }
+    fixture_free(f);
+}
+
 /* ---- limits ---- */
 
 static bool always(void *ctx)
@@ -674,6 +695,7 @@ int main(void)
         cmocka_unit_test(test_histogram_quantile),
         cmocka_unit_test(test_histograms_pass),
         cmocka_unit_test(test_equal_selectors_are_selected_once),
+        cmocka_unit_test(test_statistics),
         cmocka_unit_test(test_limits),
         cmocka_unit_test(test_a_failed_read_fails_the_query),
         cmocka_unit_test(test_out_of_memory),

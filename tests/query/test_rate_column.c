@@ -87,11 +87,12 @@ static void test_same_as_step_by_step(void **state)
         window.pinned_ms = 300000;
         for (size_t i = 0; i < COUNT_OF(FUNCTIONS); i++) {
             struct eval_series out = {0};
+            uint64_t n_looked_at = 0;
             CHECK(series_alloc(&arena, grid.n, &out));
             CHECK(rate_column_applies(FUNCTIONS[i], SELECT_PLAIN, &samples));
-            bool any = rate_column(FUNCTIONS[i], &grid, &window, &samples, &out);
+            bool any = rate_column(FUNCTIONS[i], &grid, &window, &samples, &out, &n_looked_at);
             CHECK(any == bitmap_any(out.present, grid.n));
-            check_steps(FUNCTIONS[i], &grid, &window, &samples, &out);
+            check_steps(FUNCTIONS[i], &grid, &window, &samples, &out, &n_looked_at);
         }
         samples_release(&samples);
         arena_release(&arena);
