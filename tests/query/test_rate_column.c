@@ -92,7 +92,7 @@ static void test_same_as_step_by_step(void **state)
             CHECK(rate_column_applies(FUNCTIONS[i], SELECT_PLAIN, &samples));
             bool any = rate_column(FUNCTIONS[i], &grid, &window, &samples, &out, &n_looked_at);
             CHECK(any == bitmap_any(out.present, grid.n));
-            check_steps(FUNCTIONS[i], &grid, &window, &samples, &out, &n_looked_at);
+            check_steps(FUNCTIONS[i], &grid, &window, &samples, &out);
         }
         samples_release(&samples);
         arena_release(&arena);
