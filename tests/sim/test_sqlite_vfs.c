@@ -21,6 +21,7 @@ struct world {
     struct clock_fake clock;
     struct rng *rng, vfs_rng;
     sqlite3 *db;
+    bool rollback;      /* with a rollback journal instead of the WAL */
     struct model sure;  /* what must be there */
     struct model maybe; /* what a COMMIT of unknown outcome may have made of it */
     bool in_doubt;      /* by a failed sync: this connection does not show which */
@@ -51,9 +52,11 @@ static bool open_db(struct world *w)
 {
     int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX;
     int rc = sqlite3_open_v2(DB_PATH, &w->db, flags, sqlite_vfs_name(w->vfs));
-    return rc == SQLITE_OK && exec(w, "PRAGMA locking_mode = EXCLUSIVE") &&
-           exec(w, "PRAGMA journal_mode = WAL") && exec(w, "PRAGMA synchronous = FULL") &&
-           exec(w, "PRAGMA wal_autocheckpoint = 30") && exec(w, "PRAGMA cache_size = 8") &&
+    const char *mode = w->rollback ? "PRAGMA journal_mode = DELETE; PRAGMA synchronous = EXTRA"
+                                   : "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL;"
+                                     "PRAGMA synchronous = FULL";
+    return rc == SQLITE_OK && exec(w, mode) && exec(w, "PRAGMA wal_autocheckpoint = 30") &&
+           exec(w, "PRAGMA cache_size = 8") &&
            exec(w, "CREATE TABLE IF NOT EXISTS kv (k INTEGER PRIMARY KEY, n INTEGER, v BLOB)");
 }
 
@@ -201,6 +204,7 @@ static void power_cuts_lose_no_commit(void **state)
     {
         struct world w;
         world_open(&w, &rng);
+        w.rollback = rng_chance(&rng, 0.2);
         for (int cut = 0; cut < 6; cut++, n_cuts++) {
             io_sim_power_cut_at(w.sim, 1 + rng_below(&rng, rng_chance(&rng, 0.3) ? 40 : 1500));
             if (open_db(&w)) {
@@ -444,6 +448,59 @@ static void temporary_files_stay_in_memory(void **state)
     world_close(&w);
 }
 
+/* What SQLite rarely asks for, asked directly. */
+static void the_calls_themselves(void **state)
+{
+    (void)state;
+    struct rng rng;
+    struct world w;
+    test_rng(&rng);
+    world_open(&w, &rng);
+    sqlite3_vfs *vfs = sqlite3_vfs_find(sqlite_vfs_name(w.vfs));
+    CHECK(vfs != NULL);
+    CHECK(sqlite3_vfs_find(NULL) != vfs); /* not the default one */
+    union {
+        sqlite3_file file;
+        char room[512];
+    } f;
+    CHECK((size_t)vfs->szOsFile <= sizeof(f));
+    char p[8] = "abcdefgh";
+    int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_MAIN_JOURNAL, there;
+    CHECK(vfs->xOpen(vfs, "/data/j", &f.file, flags, NULL) == SQLITE_CANTOPEN);
+    CHECK(f.file.pMethods == NULL);
+    flags |= SQLITE_OPEN_CREATE | SQLITE_OPEN_EXCLUSIVE;
+    CHECK(vfs->xOpen(vfs, "/data/j", &f.file, flags, NULL) == SQLITE_OK);
+    CHECK(vfs->xAccess(vfs, "/data/j", SQLITE_ACCESS_EXISTS, &there) == SQLITE_OK);
+    CHECK(!there); /* empty is none */
+    CHECK(f.file.pMethods->xWrite(&f.file, "xyz", 3, 2) == SQLITE_OK);
+    CHECK(vfs->xAccess(vfs, "/data/j", SQLITE_ACCESS_EXISTS, &there) == SQLITE_OK);
+    CHECK(there);
+    CHECK(f.file.pMethods->xRead(&f.file, p, 8, 2) == SQLITE_IOERR_SHORT_READ);
+    CHECK(memcmp(p, "xyz\0\0\0\0\0", 8) == 0);
+    CHECK(f.file.pMethods->xRead(&f.file, p, 5, 0) == SQLITE_OK);
+    CHECK(memcmp(p, "\0\0xyz", 5) == 0);
+    CHECK(f.file.pMethods->xClose(&f.file) == SQLITE_OK);
+    CHECK(vfs->xOpen(vfs, "/data/j", &f.file, flags, NULL) == SQLITE_CANTOPEN); /* exclusive */
+    CHECK(vfs->xDelete(vfs, "/data/j", 1) == SQLITE_OK);
+    CHECK(vfs->xDelete(vfs, "/data/j", 1) == SQLITE_IOERR_DELETE_NOENT);
+    flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_TEMP_JOURNAL |
+            SQLITE_OPEN_DELETEONCLOSE;
+    CHECK(vfs->xOpen(vfs, "/data/t", &f.file, flags, NULL) == SQLITE_OK);
+    CHECK(f.file.pMethods->xClose(&f.file) == SQLITE_OK);
+    CHECK(!io_exists(io_sim_io(w.sim), "/data/t"));
+    char path[IO_PATH_BYTES];
+    CHECK(vfs->xFullPathname(vfs, "/data/j", 8, path) == SQLITE_OK);
+    CHECK_STR(str_of(path), "/data/j");
+    CHECK(vfs->xFullPathname(vfs, "/data/j", 7, path) == SQLITE_CANTOPEN);
+
+    /* An error must not pass for "there is no journal". */
+    io_sim_power_cut_at(w.sim, 1);
+    CHECK(vfs->xDelete(vfs, "/data/x", 0) == SQLITE_IOERR_DELETE);
+    CHECK(vfs->xAccess(vfs, "/data/j", SQLITE_ACCESS_EXISTS, &there) == SQLITE_IOERR_ACCESS);
+    io_sim_power_cut(w.sim);
+    world_close(&w);
+}
+
 static void works_on_the_real_disk(void **state)
 {
     (void)state;
@@ -479,6 +536,7 @@ int main(void)
         cmocka_unit_test(one_connection_only),
         cmocka_unit_test(time_and_chance_are_ours),
         cmocka_unit_test(temporary_files_stay_in_memory),
+        cmocka_unit_test(the_calls_themselves),
         cmocka_unit_test(works_on_the_real_disk),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
