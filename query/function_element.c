@@ -38,7 +38,7 @@ static int64_t to_int64(double v)
 #define CYCLE_DAYS 146097u /* of 400 years */
 /* From the first second of the year -292277022399, which begins a cycle as 1, 401 or 2001 do and is a Monday. Times
  * are counted from there without a sign and wrap at 2^64, as Go's do: so the absurd ones agree as well. */
-#define EPOCH_SECONDS UINT64_C(9223371966579724800)
+#define EPOCH_SECONDS UINT64_C(9223372028715321600)
 #define FIRST_YEAR INT64_C(-292277022399)
 
 struct date {

@@ -36,8 +36,8 @@ static const struct {
      "mismatched custom buckets were reconciled during aggregation"},
     {NOTE_CONFLICTING_RESETS, NOTE_WARNING, NAME_NEVER,
      "conflicting counter resets during histogram aggregation"},
-    {NOTE_START_OVERLAP, NOTE_WARNING, NAME_IF_KNOWN,
-     "sample has start time that overlaps with previous sample timestamp"},
+    {NOTE_START_OVERLAP, NOTE_WARNING, NAME_ALWAYS,
+     "sample has start time that overlaps with previous sample timestamp for metric"},
 };
 
 void window_note(const struct range_window *w, enum window_note note)
