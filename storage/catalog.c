@@ -12,11 +12,12 @@
 #include <stdio.h>
 
 #include "base/lock.h"
+#include "storage/sqlite_vfs.h"
 
 #define FILE_NAME "catalog.sqlite"
 #define SCHEMA_VERSION 1
 #define APPLICATION_ID 0x51504355 /* "QPCU" */
-#define BUSY_TIMEOUT_MS 5000
+#define BUSY_TIMEOUT_MS 500 /* the engine's lock comes first: nobody else should be here */
 
 static const char schema_sql[] = "CREATE TABLE tenants ("
                                  " incarnation INTEGER PRIMARY KEY AUTOINCREMENT,"
@@ -51,6 +52,8 @@ struct catalog {
     struct lock lock; /* rank LOCK_CATALOG */
     sqlite3 *db;      /* GUARDED_BY(lock) */
     bool failed;      /* GUARDED_BY(lock): a write reached the disk or did not, nobody knows */
+    struct sqlite_vfs *vfs;
+    struct rng rng; /* of the VFS: env's own belongs to constructors */
     char path[IO_PATH_BYTES];
 };
 
@@ -77,11 +80,15 @@ static enum err_code db_fail(struct catalog *c, const char *what, struct err *er
     int code = c->db ? sqlite3_extended_errcode(c->db) : SQLITE_NOMEM;
     err_set(err, code_of(code), "%s: %s (SQLite %d)", what,
             c->db ? sqlite3_errmsg(c->db) : "out of memory", code);
-    if ((code & 0xFF) == SQLITE_IOERR && c->db) {
-        err->sys_errno = sqlite3_system_errno(c->db);
-        if (code == SQLITE_IOERR_FSYNC || code == SQLITE_IOERR_DIR_FSYNC) c->failed = true;
+    if (code == SQLITE_IOERR_FSYNC || code == SQLITE_IOERR_DIR_FSYNC) c->failed = true;
+    if ((code & 0xFF) == SQLITE_IOERR || (code & 0xFF) == SQLITE_FULL) {
+        /* SQLite keeps the kind of call that failed; the VFS knows why. */
+        const struct err *why = sqlite_vfs_last_err(c->vfs);
+        if (why->code) {
+            err_set(err, code_of(code), "%s: %s", what, why->text);
+            err->sys_errno = why->sys_errno;
+        }
     }
-    err->file[0] = 0;
     snprintf(err->file, sizeof(err->file), "%.*s", (int)sizeof(err->file) - 1, c->path);
     return err->code;
 }
@@ -257,22 +264,15 @@ static enum err_code check_schema(struct catalog *c, struct err *err)
     return check_pages(c, err);
 }
 
-/* The VFS that SQLite reaches the disk through; NULL: its own. */
-static enum err_code vfs_name(struct io *io, const char **out, struct err *err)
-{
-    (void)io;
-    (void)err;
-    *out = NULL;
-    return ERR_OK;
-}
-
 static enum err_code open_db(struct catalog *c, const struct env *env, struct err *err)
 {
-    const char *vfs = NULL;
-    enum err_code rc = vfs_name(env->io, &vfs, err);
+    rng_seed(&c->rng, rng_u64(env->rng));
+    struct sqlite_vfs_config config = {env->io, env->clock, &c->rng};
+    enum err_code rc = sqlite_vfs_register(&config, &c->vfs, err);
     if (rc) return rc;
     int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX;
-    if (sqlite3_open_v2(c->path, &c->db, flags, vfs)) return db_fail(c, "opening", err);
+    if (sqlite3_open_v2(c->path, &c->db, flags, sqlite_vfs_name(c->vfs)))
+        return db_fail(c, "opening", err);
     sqlite3_extended_result_codes(c->db, 1);
     sqlite3_busy_timeout(c->db, BUSY_TIMEOUT_MS);
     sqlite3_db_config(c->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
@@ -310,6 +310,7 @@ void catalog_close(struct catalog *c)
 {
     if (!c) return;
     (void)sqlite3_close(c->db); /* what was committed is durable already */
+    sqlite_vfs_unregister(c->vfs);
     lock_destroy(&c->lock);
     mem_free(c);
 }
