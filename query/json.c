@@ -70,30 +70,22 @@ void json_labels(struct buf *out, struct labels labels)
 
 /* --- times and values ------------------------------------------------------------------------------ */
 
-static char *put_decimal(char *end, uint64_t v)
-{
-    do {
-        *--end = (char)('0' + v % 10);
-        v /= 10;
-    } while (v);
-    return end;
-}
-
 /* Three decimals if any is not 0; `shortest` drops zeros at the end. */
 static void put_time(struct buf *out, int64_t t_ms, bool shortest)
 {
-    char text[32];
-    char *end = text + sizeof text, *p = end;
+    char *p = (char *)buf_reserve(out, 32), *from = p;
+    if (!p) return;
     uint64_t ms = t_ms < 0 ? ~(uint64_t)t_ms + 1 : (uint64_t)t_ms;
     unsigned fraction = (unsigned)(ms % 1000);
+    if (t_ms < 0) *p++ = '-';
+    p += number_print_u64(p, ms / 1000);
     if (fraction) {
-        for (int i = 0; i < 3; i++, fraction /= 10) *--p = (char)('0' + fraction % 10);
-        while (shortest && end[-1] == '0') end--;
-        *--p = '.';
+        *p++ = '.';
+        for (int i = 2; i >= 0; i--, fraction /= 10) p[i] = (char)('0' + fraction % 10);
+        p += 3;
+        while (shortest && p[-1] == '0') p--;
     }
-    p = put_decimal(p, ms / 1000);
-    if (t_ms < 0) *--p = '-';
-    buf_put(out, p, (size_t)(end - p));
+    out->len += (size_t)(p - from);
 }
 
 void json_time(struct buf *out, int64_t t_ms)

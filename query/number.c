@@ -20,6 +20,78 @@ static struct decimal decimal_of(double v)
     return d;
 }
 
+/* Two digits at a time */
+static const char PAIRS[] = "0001020304050607080910111213141516171819202122232425262728293031323334"
+                            "3536373839404142434445464748495051525354555657585960616263646566676869"
+                            "707172737475767778798081828384858687888990919293949596979899";
+
+size_t number_print_u64(char *out, uint64_t v)
+{
+    char text[20];
+    char *p = text + sizeof text;
+    for (; v >= 100; v /= 100) {
+        p -= 2;
+        memcpy(p, PAIRS + v % 100 * 2, 2);
+    }
+    if (v >= 10) {
+        p -= 2;
+        memcpy(p, PAIRS + v * 2, 2);
+    } else {
+        *--p = (char)('0' + v);
+    }
+    size_t n = (size_t)(text + sizeof text - p);
+    memcpy(out, p, n);
+    return n;
+}
+
+/* m / 10^decimals without zeros at the end */
+static size_t put_scaled(char *out, uint64_t m, unsigned decimals, uint64_t scale)
+{
+    size_t n = number_print_u64(out, m / scale);
+    uint64_t fraction = m % scale;
+    if (!fraction) return n;
+    out[n++] = '.';
+    for (unsigned i = decimals; i > 0; i--, fraction /= 10)
+        out[n + i - 1] = (char)('0' + fraction % 10);
+    n += decimals;
+    while (out[n - 1] == '0') n--;
+    return n;
+}
+
+#define EXACT_MAX 1e15 /* a decimal of at most 15 digits is the only one that reads as its double */
+
+/* Counters and gauges mostly are whole numbers or have a few decimals: m / 10^k. The division is rounded as reading the
+ * text would be, so if it gives v, the text reads back; and with at most 15 digits no shorter or nearer one does.
+ * 0 <= v < EXACT_MAX. Returns 0 when it is no such number. 81 -> 23 ns a point of a matrix. */
+static size_t put_short(char *out, double v)
+{
+    uint64_t whole = (uint64_t)v;
+    if ((double)whole == v) return number_print_u64(out, whole);
+    if (v * 1e6 >= EXACT_MAX) return 0;
+    double m = nearbyint(v * 1e3);
+    if (m / 1e3 == v) return put_scaled(out, (uint64_t)m, 3, 1000);
+    m = nearbyint(v * 1e6);
+    if (m / 1e6 == v) return put_scaled(out, (uint64_t)m, 6, 1000000);
+    return 0;
+}
+
+/* Plain decimals of 1e-6 <= |v| < EXACT_MAX, and of 0 */
+static size_t put_usual(char *out, double v)
+{
+    size_t sign = signbit(v) ? 1 : 0;
+    if (sign) out[0] = '-';
+    v = fabs(v);
+    size_t n = put_short(out + sign, v);
+    if (!n) n = (size_t)(number_shortest_plain(v, out + sign) - (out + sign));
+    return sign + n;
+}
+
+static bool is_usual(double v)
+{
+    double a = fabs(v);
+    return (a >= 1e-6 && a < EXACT_MAX) || a == 0;
+}
+
 static size_t put_special(char *out, double v)
 {
     const char *text = isnan(v) ? "NaN" : v > 0 ? "+Inf" : "-Inf";
@@ -196,6 +268,7 @@ static enum number_parse parse_digits(struct str s, int base, int64_t *out)
 
 size_t number_print_plain(char *out, double v)
 {
+    if (is_usual(v)) return put_usual(out, v);
     if (!isfinite(v)) return put_special(out, v);
     struct decimal d = decimal_of(v);
     return put_plain(out, &d);
@@ -203,6 +276,7 @@ size_t number_print_plain(char *out, double v)
 
 size_t number_print_value(char *out, double v)
 {
+    if (is_usual(v)) return put_usual(out, v);
     if (!isfinite(v)) return put_special(out, v);
     struct decimal d = decimal_of(v);
     double a = fabs(v);

@@ -20,6 +20,9 @@ size_t number_print_exp(char *out, double v);
 /* Go's %g and %v: e form when the exponent is below -4 or at least 6: 100000, 1e+06 */
 size_t number_print_general(char *out, double v);
 
+/* Whole numbers, at most 20 bytes */
+size_t number_print_u64(char *out, uint64_t v);
+
 enum number_parse { NUMBER_OK, NUMBER_SYNTAX, NUMBER_RANGE };
 /* strconv.ParseFloat: decimal, hexadecimal with p exponent, underscores only where Go's literals have them (which for
  * decimals means between digits), [+-]inf, infinity and nan in any case. The whole text must be the number.

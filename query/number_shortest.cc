@@ -18,3 +18,8 @@ int number_shortest_digits(double v, char digits[NUMBER_DIGITS_MAX], int *point)
     *point = exponent + 1;
     return n;
 }
+
+char *number_shortest_plain(double v, char *out)
+{
+    return std::to_chars(out, out + 40, v, std::chars_format::fixed).ptr;
+}

@@ -13,6 +13,9 @@ extern "C" {
  * and not negative. No trailing zeros; 0 is the one digit 0 with *point 1. Returns how many digits. */
 int number_shortest_digits(double v, char digits[NUMBER_DIGITS_MAX], int *point);
 
+/* The same digits laid out in plain decimal, for 1e-6 <= v < 1e15. Returns the end; at most 40 bytes. */
+char *number_shortest_plain(double v, char *out);
+
 #ifdef __cplusplus
 }
 #endif

@@ -57,7 +57,10 @@ static void test_forms(void **state)
 
 static double random_double(struct rng *rng)
 {
-    switch (rng_below(rng, 5)) {
+    static const double POWERS[] = {1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e9};
+    switch (rng_below(rng, 7)) {
+    case 5: return (double)rng_below(rng, UINT64_C(2000000000000000)) / POWERS[rng_below(rng, 9)];
+    case 6: return -(double)rng_below(rng, 100000000) / POWERS[rng_below(rng, 9)];
     case 0: return (double)rng_below(rng, 100000) / 100;
     case 1: return ldexp(rng_unit(rng), (int)rng_below(rng, 60));
     case 2: return (double)(rng_u64(rng) >> rng_below(rng, 64));
@@ -71,6 +74,16 @@ static int count_digits(const char *text)
     int n = 0;
     for (; *text && *text != 'e'; text++) n += *text >= '0' && *text <= '9';
     return n;
+}
+
+/* The digits alone, without zeros in front and behind */
+static void significant(const char *text, char *out)
+{
+    size_t n = 0;
+    for (; *text && *text != 'e'; text++)
+        if (*text >= '0' && *text <= '9' && (n || *text != '0')) out[n++] = *text;
+    while (n && out[n - 1] == '0') n--;
+    out[n] = 0;
 }
 
 static void check_round_trip(print_fn *print, double v)
@@ -97,6 +110,13 @@ static void test_round_trip(void **state)
         check_round_trip(number_print_value, v);
         check_round_trip(number_print_general, v);
         check_round_trip(number_print_exp, v);
+        /* The same digits, whichever way they were found */
+        char plain[NUMBER_BYTES_MAX + 1], exp[64], a[NUMBER_BYTES_MAX + 1], b[64];
+        plain[number_print_plain(plain, v)] = 0;
+        exp[number_print_exp(exp, v)] = 0;
+        significant(plain, a);
+        significant(exp, b);
+        CHECK_STR(str_of(a), b);
         /* No shorter text reads back as v; and of those as long, the one nearest to v. */
         char text[NUMBER_BYTES_MAX + 1], other[64];
         text[number_print_exp(text, v)] = 0;
