@@ -154,6 +154,39 @@ static void for_runs_each_index_once(void **state)
     }
 }
 
+struct slow {
+    _Atomic bool helper_started, caller_done, helper_done;
+};
+
+static void slow_helper(void *ctx, size_t worker, size_t i)
+{
+    struct slow *s = ctx;
+    (void)i;
+    if (worker == 0) { /* the caller */
+        while (!s->helper_started) usleep(100);
+        s->caller_done = true;
+    } else {
+        s->helper_started = true;
+        while (!s->caller_done) usleep(100);
+        usleep(20000); /* a caller that does not wait is gone by now */
+        s->helper_done = true;
+    }
+}
+
+static void for_waits_for_its_helpers(void **state)
+{
+    (void)state;
+    struct pool *pool;
+    struct err err;
+    CHECK_OK(pool_new("test", 1, 1, &pool, &err), &err);
+    for (int i = 0; i < 5; i++) {
+        struct slow s = {false, false, false};
+        pool_for(pool, 2, slow_helper, &s);
+        CHECK(s.helper_done);
+    }
+    pool_free(pool);
+}
+
 struct client {
     struct pool *pool;
     uint64_t sum;
@@ -229,8 +262,11 @@ static void no_work_after_free_began(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(submitted_work_runs_before_free), cmocka_unit_test(queue_is_bounded),
-        cmocka_unit_test(for_runs_each_index_once),        cmocka_unit_test(stress),
+        cmocka_unit_test(submitted_work_runs_before_free),
+        cmocka_unit_test(queue_is_bounded),
+        cmocka_unit_test(for_runs_each_index_once),
+        cmocka_unit_test(for_waits_for_its_helpers),
+        cmocka_unit_test(stress),
         cmocka_unit_test(no_work_after_free_began),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -348,6 +348,39 @@ static void a_failed_sync_loses_pages(void **state)
     CHECK(n_lost > 10);
 }
 
+/* A sync after a failed one saves what was written since, and nothing of what the failed one lost. */
+static void lost_sectors_stay_lost(void **state)
+{
+    (void)state;
+    size_t n_lost = 0;
+    for (uint64_t seed = 0; seed < 50; seed++) {
+        struct io_sim *sim = io_sim_new(seed);
+        struct io *io = io_sim_io(sim);
+        struct err err;
+        char a[1024], p[1024];
+        struct file *file = must_open(io, "/f", RW_CREATE);
+        memset(a, 'a', sizeof(a));
+        must_write(file, 0, a, sizeof(a));
+        must_sync(file);
+        CHECK_OK(io_sync_dir(io, "/", &err), &err);
+        memset(a, 'b', sizeof(a));
+        must_write(file, 0, a, sizeof(a));
+        io_sim_fail(sim, 1, IO_SIM_EIO);
+        CHECK_ERR(file_sync(file, &err), ERR_IO);
+        must_write(file, 512, a, 512); /* the second sector alone */
+        must_sync(file);
+        io_sim_power_cut(sim);
+        file_close(file);
+        file = must_open(io, "/f", IO_READ);
+        CHECK_OK(file_read_exact(file, 0, p, sizeof(p), &err), &err);
+        CHECK(memcmp(p + 512, a, 512) == 0);
+        n_lost += memcmp(p, a, 512) != 0;
+        file_close(file);
+        io_sim_free(sim);
+    }
+    CHECK(n_lost > 10);
+}
+
 /* ---- power cuts and names ---- */
 
 static void rename_is_old_or_new(void **state)
@@ -392,6 +425,28 @@ static void a_published_file_is_there(void **state)
         file_close(file);
         CHECK(has_text(sim, "/data/tenants/t/f", "new"));
         CHECK(!io_exists(io, "/data/tenants/t/f.tmp"));
+        io_sim_free(sim);
+    }
+}
+
+/* A process made the folders and died before it synced: the next one finds them, and must not rely on that. */
+static void found_folders_are_synced_again(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 0; seed < 50; seed++) {
+        struct io_sim *sim = io_sim_new(seed);
+        struct io *io = io_sim_io(sim);
+        struct err err;
+        CHECK_OK(io_mkdir(io, "/data", &err), &err);
+        CHECK_OK(io_mkdir_all(io, "/data", &err), &err);
+        struct file *file;
+        CHECK_OK(io_create_temp(io, "/data/f", &file, &err), &err);
+        must_write(file, 0, "new", 3);
+        must_sync(file);
+        CHECK_OK(io_publish(io, file, "/data/f", &err), &err);
+        io_sim_power_cut(sim);
+        file_close(file);
+        CHECK(has_text(sim, "/data/f", "new"));
         io_sim_free(sim);
     }
 }
@@ -688,6 +743,88 @@ static void locks(void **state)
     io_sim_free(sim);
 }
 
+/* All helpers of base/io.h in a row. */
+static enum err_code use_helpers(struct io *io, struct err *err)
+{
+    struct file *file = NULL;
+    uint8_t *p = NULL;
+    size_t len;
+    enum err_code rc = io_mkdir_all(io, "/data/x", err);
+    if (!rc) rc = io_remove_temps(io, "/data/x", err);
+    if (!rc) rc = io_create_temp(io, "/data/x/f", &file, err);
+    if (!rc) rc = file_allocate(file, 4096, err);
+    if (!rc) rc = file_write_at(file, 0, "new", 3, err);
+    if (!rc) rc = file_truncate(file, 3, err);
+    if (!rc) rc = file_sync(file, err);
+    if (!rc) rc = io_publish(io, file, "/data/x/f", err);
+    io_discard(io, file);
+    if (!rc) rc = io_read_file(io, "/data/x/f", 100, &p, &len, err);
+    if (!rc) CHECK(len == 3 && memcmp(p, "new", 4) == 0);
+    mem_free(p);
+    return rc;
+}
+
+struct countdown {
+    uint64_t left;
+    bool hit;
+};
+static bool fail_at_zero(void *ctx, size_t size)
+{
+    struct countdown *c = ctx;
+    (void)size;
+    c->hit |= c->left == 0;
+    return c->left-- == 0;
+}
+
+/* Leftovers of an earlier life included, so that each branch runs. */
+static struct io_sim *sim_with_leftovers(uint64_t seed)
+{
+    struct io_sim *sim = io_sim_new(seed);
+    struct err err;
+    CHECK_OK(io_mkdir_all(io_sim_io(sim), "/data/x", &err), &err);
+    put_file(io_sim_io(sim), "/data/x/f", "old");
+    put_file(io_sim_io(sim), "/data/x/f.tmp", "leftover");
+    put_file(io_sim_io(sim), "/data/x/g.tmp", "leftover");
+    CHECK_OK(io_sync_dir(io_sim_io(sim), "/data/x", &err), &err);
+    return sim;
+}
+
+static void every_call_and_allocation_fails_in_turn(void **state)
+{
+    (void)state;
+    size_t before = mem_bytes_total();
+    struct err err;
+    bool done = false;
+    for (uint64_t k = 1; !done; k++) {
+        struct io_sim *sim = sim_with_leftovers(k);
+        uint64_t calls = io_sim_counts(sim).calls;
+        io_sim_fail(sim, k, (enum io_sim_failure)(k % 3));
+        enum err_code rc = use_helpers(io_sim_io(sim), &err);
+        done = io_sim_counts(sim).calls < calls + k;
+        if (done) CHECK_OK(rc, &err);
+        if (rc) CHECK(rc == ERR_IO || rc == ERR_NO_SPACE);
+        io_sim_power_cut(sim);
+        CHECK(has_text(sim, "/data/x/f", "new") || has_text(sim, "/data/x/f", "old"));
+        CHECK_OK(use_helpers(io_sim_io(sim), &err), &err); /* and it can be done again */
+        io_sim_free(sim);
+        CHECK_U64(mem_bytes_total(), before);
+        CHECK(k < 100);
+    }
+    done = false;
+    for (uint64_t k = 0; !done; k++) {
+        struct io_sim *sim = sim_with_leftovers(k);
+        struct countdown c = {k, false};
+        mem_set_fail_hook(fail_at_zero, &c);
+        enum err_code rc = use_helpers(io_sim_io(sim), &err);
+        mem_set_fail_hook(NULL, NULL);
+        CHECK_ERR(rc, c.hit ? ERR_NO_MEMORY : ERR_OK);
+        done = !c.hit;
+        CHECK_OK(use_helpers(io_sim_io(sim), &err), &err);
+        io_sim_free(sim);
+        CHECK_U64(mem_bytes_total(), before);
+    }
+}
+
 /* ---- repeatability, threads ---- */
 
 static bool add_path(void *ctx, const char *path, uint64_t size)
@@ -824,8 +961,10 @@ int main(void)
         cmocka_unit_test(synced_bytes_survive),
         cmocka_unit_test(unsynced_sectors_are_kept_dropped_or_torn),
         cmocka_unit_test(a_failed_sync_loses_pages),
+        cmocka_unit_test(lost_sectors_stay_lost),
         cmocka_unit_test(rename_is_old_or_new),
         cmocka_unit_test(a_published_file_is_there),
+        cmocka_unit_test(found_folders_are_synced_again),
         cmocka_unit_test(unsynced_names_may_go_or_come_back),
         cmocka_unit_test(a_journal_keeps_the_order),
         cmocka_unit_test(operations_on_one_name_stay_in_order),
@@ -833,6 +972,7 @@ int main(void)
         cmocka_unit_test(removed_folders_do_not_take_files_along),
         cmocka_unit_test(the_kth_call_fails),
         cmocka_unit_test(power_goes_at_a_call),
+        cmocka_unit_test(every_call_and_allocation_fails_in_turn),
         cmocka_unit_test(the_disk_fills_up),
         cmocka_unit_test(bits_flip),
         cmocka_unit_test(locks),
