@@ -438,7 +438,6 @@ enum err_code query_run(const struct query_env *env, const struct query_request 
         .env = env,
         .arena = &arena,
         .result_arena = &result->arena,
-        .text = request->text,
         .start_ms = request->start_ms,
         .end_ms = request->end_ms,
         .step_ms = request->step_ms,

@@ -3,8 +3,6 @@
 #ifndef QUIPU_QUERY_EVAL_H
 #define QUIPU_QUERY_EVAL_H
 
-#include <stdatomic.h>
-
 #include "base/clock.h"
 #include "base/pool.h"
 #include "query/kernel.h"

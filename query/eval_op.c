@@ -165,8 +165,6 @@ enum err_code eval_poll(struct eval *eval, struct err *err)
 
 enum err_code eval_poll_worker(struct eval *eval, struct err *err)
 {
-    if (atomic_load_explicit(&eval->stop, memory_order_relaxed))
-        return err_set(err, ERR_CANCELED, "query was canceled in expression evaluation");
     return check_deadline(eval, err);
 }
 

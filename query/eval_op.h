@@ -80,15 +80,13 @@ struct eval {
     const struct query_env *env;
     struct arena *arena; /* lives as long as the query */
     struct arena *result_arena;
-    struct str text;
     int64_t start_ms, end_ms, step_ms, lookback_ms;
     struct notes notes;
     struct query_stats stats;
     uint64_t samples_held; /* as the limit counts them */
     size_t batch_series_max;
     int64_t deadline_ns;
-    bool over_budget;  /* some arena was, when the query ended */
-    _Atomic bool stop; /* relaxed: a worker may notice late */
+    bool over_budget; /* some arena was, when the query ended */
     struct eval_scratch *scratches;
     struct eval_select *selects;
     struct eval_regex *regexes;
@@ -144,7 +142,7 @@ static inline enum err_code eval_no_memory(const struct eval *eval, struct err *
 
 /* To be called at least once a batch: canceled, out of time, over the memory budget? */
 MUST_USE enum err_code eval_poll(struct eval *eval, struct err *err);
-/* For workers, every few thousand steps. */
+/* For workers, every few thousand steps: the time alone. */
 MUST_USE enum err_code eval_poll_worker(struct eval *eval, struct err *err);
 /* Counts samples against the limit: those of leaves' results are held, those of windows are not. */
 MUST_USE enum err_code eval_count_samples(struct eval *eval, uint64_t n, struct err *err);

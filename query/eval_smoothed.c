@@ -1,5 +1,5 @@
 /* query/eval_smoothed.c: `x smoothed`: the value at a step between the samples on both sides of it, within the
- * lookback before and after. And the reset hints of histograms. */
+ * lookback before and after. And what reset hints histograms carry when they are read. */
 #include "query/eval_op.h"
 
 /* ---- hints ---- */
