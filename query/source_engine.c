@@ -40,7 +40,9 @@ static struct labels op_labels(const struct source_select *sel, size_t i)
 static enum err_code op_read(struct source_select *sel, size_t i, int64_t mint_ms, int64_t maxt_ms,
                              struct samples *out, struct err *err)
 {
-    return select_read(select_of(sel), i, mint_ms, maxt_ms, out, err);
+    size_t n_before = out->n;
+    enum err_code rc = select_read(select_of(sel), i, mint_ms, maxt_ms, out, err);
+    return rc ? rc : samples_take_start_times(out, n_before, err);
 }
 
 static void op_release(struct source_select *sel)

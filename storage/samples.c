@@ -62,6 +62,17 @@ enum err_code samples_want_start_times(struct samples *s, struct err *err)
     return column_add(s, (void **)&s->st_ms, err);
 }
 
+enum err_code samples_take_start_times(struct samples *s, size_t from, struct err *err)
+{
+    for (size_t i = from; s->h && i < s->n; i++) {
+        if (!s->h[i] || !s->h[i]->start_ms) continue;
+        enum err_code rc = samples_want_start_times(s, err);
+        if (rc) return rc;
+        s->st_ms[i] = s->h[i]->start_ms;
+    }
+    return ERR_OK;
+}
+
 enum err_code samples_push(struct samples *s, int64_t t_ms, double v, struct histogram *h,
                            struct err *err)
 {

@@ -29,6 +29,8 @@ MUST_USE enum err_code samples_reserve(struct samples *s, size_t extra, struct e
 MUST_USE enum err_code samples_want_histograms(struct samples *s, struct err *err);
 /* Makes the st_ms column (all 0 so far). */
 MUST_USE enum err_code samples_want_start_times(struct samples *s, struct err *err);
+/* Fills st_ms of the samples from `from` on with the start times that histograms carry. */
+MUST_USE enum err_code samples_take_start_times(struct samples *s, size_t from, struct err *err);
 /* Its start time, where that column is, is 0. */
 MUST_USE enum err_code samples_push(struct samples *s, int64_t t_ms, double v, struct histogram *h,
                                     struct err *err);

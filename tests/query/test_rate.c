@@ -223,8 +223,16 @@ static void test_start_times(void **state)
     CHECK_NEAR(increase_with(one, ALL(4 * MIN), 6 * MIN, 5 * MIN), -1);
     const int64_t resets[] = {MIN, 3 * MIN - 1000, 0};
     CHECK_NEAR(increase_with("_ _ 5 5 2", resets, 5 * MIN, 5 * MIN), 16);
-    /* Streams of deltas, three ways to say so; and one that says nothing. */
+    /* A counter that begins anew every three samples, more and more hidden, but never falls. */
     int64_t starts[16];
+    static const int64_t begins[] = {90000, 240000, 420001, 659000, 839999};
+    static const double gains[] = {420, 780, 675, 675, 1275, 1080, 900, 1725, 1440};
+    for (int64_t i = 0; i < 15; i++) starts[i] = begins[i / 3];
+    for (int64_t i = 0; i < 9; i++)
+        CHECK_NEAR(increase_with("_ _ 0 60 120 180 240 300 360 420 480 540 600 660 720 780 840",
+                                 starts, (7 + i) * MIN, 5 * MIN),
+                   gains[i]);
+    /* Streams of deltas, three ways to say so; and one that says nothing. */
     const char *deltas = "_ _ 60 60 60 60 60 60 60 60 60 60 60";
     static const int64_t before[] = {60000, 59999, 1, 0};
     static const double expected[] = {300, 300, 300, 0};

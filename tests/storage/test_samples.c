@@ -47,6 +47,11 @@ static void test_push(void **state)
     CHECK_ERR(samples_reserve(&f.a, SIZE_MAX, &f.err), ERR_NO_MEMORY);
     CHECK_ERR(samples_reserve(&f.a, SIZE_MAX / 16, &f.err), ERR_NO_MEMORY);
     CHECK_U64(f.a.n, 101);
+    h.start_ms = 42;
+    CHECK_OK(samples_take_start_times(&f.a, 71, &f.err), &f.err);
+    CHECK_I64(f.a.st_ms[70], 0);
+    CHECK_OK(samples_take_start_times(&f.a, 0, &f.err), &f.err);
+    CHECK(f.a.st_ms[70] == 42 && f.a.st_ms[69] == 0 && f.a.st_ms[99] == 5);
     samples_reset(&f.a);
     CHECK_U64(f.a.n, 0);
     fixture_release(&f);
