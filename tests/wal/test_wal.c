@@ -1,4 +1,4 @@
-/* tests/wal/test_wal.c: the log on a real folder. */
+/* tests/wal/test_wal.c: the log, and every way to find its files damaged. */
 #include "wal_fixture.h"
 
 #include "base/crc32c.h"
@@ -509,7 +509,7 @@ static void test_inspect(void **state)
     fixture_path(&f, 1, path, sizeof(path));
     struct wal_segment_info info;
     struct inspected in = {0};
-    CHECK_OK(wal_inspect(io_posix(), path, &info, inspect_count, &in, &f.err), &f.err);
+    CHECK_OK(wal_inspect(f.env.io, path, &info, inspect_count, &in, &f.err), &f.err);
     CHECK_U64(in.good, 4);
     CHECK_U64(in.bad, 1);
     CHECK_U64(info.version, 1);

@@ -99,6 +99,90 @@ static void test_four_appenders(void **state)
     }
 }
 
+/* ---- a disk that fails now and then ---- */
+
+struct shaky {
+    struct fixture *f;
+    unsigned number;
+    struct shaky_record {
+        _Atomic int rc; /* -1: not told */
+    } records[N_RECORDS];
+};
+
+static void note_done(void *arg, enum err_code rc)
+{
+    struct shaky_record *r = arg;
+    CHECK(atomic_exchange(&r->rc, (int)rc) == -1); /* told once */
+}
+
+static void *append_shakily(void *arg)
+{
+    struct shaky *a = arg;
+    struct err err;
+    for (unsigned i = 0; i < N_RECORDS; i++) {
+        uint8_t payload[8];
+        put_u32_le(payload, a->number);
+        put_u32_le(payload + 4, i);
+        atomic_init(&a->records[i].rc, -1);
+        if (i % 40 == 10 * a->number) io_sim_fail(a->f->sim, 1 + i % 7, IO_SIM_EIO);
+        uint64_t pos;
+        enum err_code rc = wal_append(a->f->wal, WAL_SAMPLES, bytes_of(payload, sizeof(payload)),
+                                      note_done, &a->records[i], &pos, &err);
+        if (rc) {
+            CHECK(rc == ERR_LIMIT || rc == ERR_IO);
+            atomic_store(&a->records[i].rc, (int)rc); /* refused: never told */
+            usleep(1000);
+        } else if (i % 20 == 0 && wal_commit(a->f->wal, &err)) {
+            CHECK(err.code == ERR_IO);
+        }
+    }
+    return NULL;
+}
+
+/* What was acknowledged among failures comes back; each record is told its fate once; writes go on. How many fail
+ * is the scheduler's: test_wal_sim counts. */
+static void test_failing_disk(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_init(&f, false);
+    f.env.threads = true;
+    f.config.segment_bytes = 3000;
+    fixture_start(&f);
+    static struct shaky shaky[N_THREADS];
+    pthread_t threads[N_THREADS];
+    for (unsigned i = 0; i < N_THREADS; i++) {
+        shaky[i].f = &f;
+        shaky[i].number = i;
+        CHECK(pthread_create(&threads[i], NULL, append_shakily, &shaky[i]) == 0);
+    }
+    for (unsigned i = 0; i < N_THREADS; i++) pthread_join(threads[i], NULL);
+    io_sim_heal(f.sim);
+    uint64_t pos;
+    while (wal_append(f.wal, WAL_SERIES, bytes_of("last", 4), NULL, NULL, &pos, &f.err))
+        usleep(10000);
+    CHECK_OK(wal_commit(f.wal, &f.err), &f.err);
+    fixture_close(&f);
+    io_sim_power_cut(f.sim);
+
+    struct seen seen;
+    CHECK_OK(fixture_open(&f, 0, &seen), &f.err);
+    CHECK(seen.n > 0 && seen.items[seen.n - 1].type == WAL_SERIES);
+    static bool back[N_THREADS][N_RECORDS];
+    memset(back, 0, sizeof(back));
+    for (size_t i = 0; i + 1 < seen.n; i++)
+        back[get_u32_le(seen.items[i].p)][get_u32_le(seen.items[i].p + 4)] = true;
+    for (unsigned i = 0; i < N_THREADS; i++) {
+        for (unsigned k = 0; k < N_RECORDS; k++) {
+            int rc = atomic_load(&shaky[i].records[k].rc);
+            CHECK(rc != -1);
+            if (rc == 0) CHECK(back[i][k]);
+        }
+    }
+    seen_release(&seen);
+    fixture_release(&f);
+}
+
 static void test_close_flushes(void **state)
 {
     (void)state;
@@ -119,6 +203,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_four_appenders),
+        cmocka_unit_test(test_failing_disk),
         cmocka_unit_test(test_close_flushes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

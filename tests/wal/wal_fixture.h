@@ -1,13 +1,16 @@
-/* tests/wal/wal_fixture.h: a log in a temporary folder, and a list of what a replay delivered. */
+/* tests/wal/wal_fixture.h: a log in a folder of a simulated disk (thousands of openings, no real fsync) or, with
+ * threads, of a real one; and a list of what a replay delivered. */
 #ifndef QUIPU_WAL_FIXTURE_H
 #define QUIPU_WAL_FIXTURE_H
 
 #include "base/metric.h"
 #include "tests/quipu_test.h"
+#include "tests/sim/io_sim.h"
 #include "wal/format.h"
 
 struct fixture {
     char dir[256];
+    struct io_sim *sim; /* NULL: the real disk */
     struct env env;
     struct wal_config config;
     struct wal *wal;
@@ -17,16 +20,27 @@ struct fixture {
 static inline void fixture_init(struct fixture *f, bool threads)
 {
     memset(f, 0, sizeof(*f));
-    test_temp_dir(f->dir, sizeof(f->dir));
-    f->env = (struct env){
-        .io = io_posix(), .clock = clock_system(), .metrics = metrics_new(), .threads = threads};
+    if (threads) {
+        test_temp_dir(f->dir, sizeof(f->dir));
+    } else {
+        f->sim = io_sim_new(1);
+        snprintf(f->dir, sizeof(f->dir), "/wal");
+        CHECK_OK(io_mkdir_all(io_sim_io(f->sim), f->dir, &f->err), &f->err);
+    }
+    f->env = (struct env){.io = f->sim ? io_sim_io(f->sim) : io_posix(),
+                          .clock = clock_system(),
+                          .metrics = metrics_new(),
+                          .threads = threads};
     f->config = wal_config_default(f->dir);
 }
 static inline void fixture_release(struct fixture *f)
 {
     wal_close(f->wal);
     metrics_free(f->env.metrics);
-    test_remove_dir(f->dir);
+    if (f->sim)
+        io_sim_free(f->sim);
+    else
+        test_remove_dir(f->dir);
 }
 
 struct seen_record {
@@ -109,7 +123,7 @@ static inline uint8_t *fixture_read(const struct fixture *f, unsigned index, siz
     struct err err;
     uint8_t *p;
     fixture_path(f, index, path, sizeof(path));
-    CHECK_OK(io_read_file(io_posix(), path, (size_t)1 << 30, &p, len, &err), &err);
+    CHECK_OK(io_read_file(f->env.io, path, (size_t)1 << 30, &p, len, &err), &err);
     return p;
 }
 static inline void fixture_write(const struct fixture *f, unsigned index, const void *p, size_t len)
@@ -118,7 +132,7 @@ static inline void fixture_write(const struct fixture *f, unsigned index, const 
     struct err err;
     struct file *file;
     fixture_path(f, index, path, sizeof(path));
-    CHECK_OK(io_open(io_posix(), path, IO_WRITE | IO_CREATE | IO_TRUNCATE, &file, &err), &err);
+    CHECK_OK(io_open(f->env.io, path, IO_WRITE | IO_CREATE | IO_TRUNCATE, &file, &err), &err);
     CHECK_OK(file_write_at(file, 0, p, len, &err), &err);
     file_close(file);
 }
@@ -127,13 +141,14 @@ static inline void fixture_remove(const struct fixture *f, unsigned index)
 {
     char path[512];
     fixture_path(f, index, path, sizeof(path));
-    CHECK(unlink(path) == 0);
+    struct err err;
+    CHECK_OK(io_unlink(f->env.io, path, &err), &err);
 }
 static inline bool fixture_has(const struct fixture *f, unsigned index)
 {
     char path[512];
     fixture_path(f, index, path, sizeof(path));
-    return io_exists(io_posix(), path);
+    return io_exists(f->env.io, path);
 }
 
 #endif
