@@ -1,11 +1,13 @@
 /* engine/alias.c: see the header. */
 #include "engine/alias.h"
 
-#define OP_MAX 255u
+#define COPY_MAX 255u
+#define NIBBLE_MAX 15u
+#define OP_BYTES 2u
 /* After a difference, both sides are searched this far for a place where they agree again. A value that has another
  * length shifts the rest, and a UUID is 36 bytes. */
 #define RESYNC_BYTES 80u
-#define RESYNC_AGREE 4u /* bytes that must be equal, fewer at the end */
+#define RESYNC_AGREE 4u /* bytes that must be equal: one load; fewer at the end */
 
 static size_t common(struct bytes a, size_t i, struct bytes b, size_t j)
 {
@@ -18,7 +20,8 @@ static bool agree(struct bytes a, size_t i, struct bytes b, size_t j)
 {
     if (i > a.len || j > b.len) return false;
     if (i == a.len || j == b.len) return i == a.len && j == b.len;
-    size_t n = MIN_OF(MIN_OF(a.len - i, b.len - j), (size_t)RESYNC_AGREE);
+    size_t n = MIN_OF(a.len - i, b.len - j);
+    if (LIKELY(n >= RESYNC_AGREE)) return get_u32_le(a.p + i) == get_u32_le(b.p + j);
     return memcmp(a.p + i, b.p + j, n) == 0;
 }
 
@@ -37,14 +40,17 @@ static bool resync(struct bytes base, size_t i, struct bytes sent, size_t j, siz
 
 static void put_op(struct buf *out, size_t copy, size_t skip, struct bytes lit)
 {
-    for (; copy > OP_MAX; copy -= OP_MAX) buf_put(out, "\xff\0\0", 3);
-    uint8_t op[3] = {(uint8_t)copy, (uint8_t)MIN_OF(skip, (size_t)OP_MAX),
-                     (uint8_t)MIN_OF(lit.len, (size_t)OP_MAX)};
-    buf_put(out, op, 3);
-    buf_put(out, lit.p, op[2]);
-    skip -= op[1];
-    lit = bytes_of(lit.p + op[2], lit.len - op[2]);
-    if (skip || lit.len) put_op(out, 0, skip, lit);
+    for (; copy > COPY_MAX; copy -= COPY_MAX) buf_put(out, "\xff\0", OP_BYTES);
+    do {
+        size_t n_skip = MIN_OF(skip, (size_t)NIBBLE_MAX),
+               n_lit = MIN_OF(lit.len, (size_t)NIBBLE_MAX);
+        buf_u8(out, (uint8_t)copy);
+        buf_u8(out, (uint8_t)(n_skip << 4 | n_lit));
+        buf_put(out, lit.p, n_lit);
+        copy = 0;
+        skip -= n_skip;
+        lit = bytes_of(lit.p + n_lit, lit.len - n_lit);
+    } while (skip || lit.len);
 }
 
 void alias_diff(struct bytes base, struct bytes sent, struct buf *out)
@@ -64,17 +70,30 @@ void alias_diff(struct bytes base, struct bytes sent, struct buf *out)
     }
 }
 
+/* A few words or bytes: a call of memcmp costs more. 63 -> 48 ns per lookup, bench_engine. */
+static inline bool same_bytes(const uint8_t *a, const uint8_t *b, size_t n)
+{
+    if (n >= 8) {
+        for (size_t i = 0; i + 8 < n; i += 8)
+            if (get_u64_le(a + i) != get_u64_le(b + i)) return false;
+        return get_u64_le(a + n - 8) == get_u64_le(b + n - 8);
+    }
+    if (n >= 4)
+        return get_u32_le(a) == get_u32_le(b) && get_u32_le(a + n - 4) == get_u32_le(b + n - 4);
+    return n == 0 || (a[0] == b[0] && a[n / 2] == b[n / 2] && a[n - 1] == b[n - 1]);
+}
+
 bool alias_equal(const struct alias *alias, struct bytes sent)
 {
     if (alias->sent_len != sent.len) return false;
     const uint8_t *from = alias->base->bytes, *p = sent.p, *end = sent.p + sent.len;
     /* Our own bytes: the operations make exactly sent_len bytes, so that p cannot pass the end. */
     for (const uint8_t *op = alias->ops; p < end;) {
-        size_t copy = op[0], skip = op[1], lit = op[2];
-        if (memcmp(p, from, copy) != 0 || memcmp(p + copy, op + 3, lit) != 0) return false;
+        size_t copy = op[0], skip = op[1] >> 4, lit = op[1] & NIBBLE_MAX;
+        if (!same_bytes(p, from, copy) || !same_bytes(p + copy, op + OP_BYTES, lit)) return false;
         p += copy + lit;
         from += copy + skip;
-        op += 3 + lit;
+        op += OP_BYTES + lit;
     }
     return true;
 }
@@ -115,7 +134,8 @@ struct alias *alias_new(struct cell_pool *pool, struct alias_base **base, uint64
         buf_reset(&ops);
         alias_diff(base_bytes(fresh), sent, &ops);
     }
-    if (ops.failed || !(alias = cell_pool_get(pool, sizeof(*alias) + ops.len))) goto out;
+    if (ops.failed || !(alias = cell_pool_get(pool, offsetof(struct alias, ops) + ops.len)))
+        goto out;
     *alias = (struct alias){
         .hash = hash, .base = *base, .sent_len = (uint16_t)sent.len, .ops_len = (uint16_t)ops.len};
     if (ops.len) memcpy(alias->ops, ops.p, ops.len);
@@ -128,5 +148,5 @@ out:
 void alias_free(struct cell_pool *pool, struct alias *alias)
 {
     alias_base_unref(pool, alias->base);
-    cell_pool_put(pool, alias, sizeof(*alias) + alias->ops_len);
+    cell_pool_put(pool, alias, offsetof(struct alias, ops) + alias->ops_len);
 }

@@ -2,10 +2,9 @@
  * a hash alone would mix two series one day, or when somebody wants it to.
  *
  * Neighbours in a request differ in a few values, so an alias is kept as its difference from a base that many
- * share: about 25 bytes instead of 200, and the base is in the cache. Operations, until sent_len bytes are made:
+ * share: about 20 bytes instead of 200, and the base is in the cache. Operations, until sent_len bytes are made:
  *   u8 copy   bytes of the base from the cursor on, which then moves past them
- *   u8 skip   bytes of the base that are passed over
- *   u8 lit    bytes that follow here
+ *   u8 skip, lit   4 bits each: bytes of the base that are passed over; bytes that follow here
  * Threads: an alias does not change once it is published. */
 #ifndef QUIPU_ENGINE_ALIAS_H
 #define QUIPU_ENGINE_ALIAS_H
@@ -24,10 +23,9 @@ struct alias_base {
 };
 
 struct alias {
-    uint64_t hash;
     struct alias *next; /* further ones of the same series */
     struct alias_base *base;
-    uint32_t series_id;
+    uint32_t hash; /* the lower half; saves comparing what differs, and proves nothing */
     uint16_t sent_len, ops_len;
     uint8_t ops[];
 };
@@ -45,7 +43,7 @@ void alias_free(struct cell_pool *pool, struct alias *alias);
 void alias_base_unref(struct cell_pool *pool, struct alias_base *base); /* NULL: no-op */
 static inline size_t alias_bytes(const struct alias *alias)
 {
-    return cells_size(sizeof(struct alias) + alias->ops_len);
+    return cells_size(offsetof(struct alias, ops) + alias->ops_len);
 }
 
 #endif

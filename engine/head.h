@@ -83,6 +83,21 @@ MUST_USE enum err_code head_append_float(struct head_stripe *stripe, struct head
                                          uint32_t gen, struct series *s, int64_t t_ms, double v,
                                          struct err *err);
 
+/* Under the stripe's lock: brings the open chunk's header; later, its end. */
+static inline void head_prefetch_chunk(const struct series *s)
+{
+    const struct head_open *open = (const struct head_open *)s->chunks;
+    if (!open) return;
+    __builtin_prefetch(open);
+    __builtin_prefetch(open->data);
+}
+static inline void head_prefetch_end(const struct series *s)
+{
+    const struct head_open *open = (const struct head_open *)s->chunks;
+    if (open && open->c.kind == HEAD_OPEN)
+        __builtin_prefetch(open->data + gorilla_size(&open->gorilla), 1);
+}
+
 /* Under the stripe's lock: are there samples of generations > gen_after within [mint_ms, maxt_ms]? By chunk. */
 bool head_overlaps(const struct series *s, uint32_t gen_after, int64_t mint_ms, int64_t maxt_ms);
 /* Takes the stripe's lock for a moment, then decodes: appends samples of generations in (gen_after, gen_last] within

@@ -390,7 +390,7 @@ static bool sent_matches(struct series *s, uint64_t hash, struct bytes sent)
 {
     struct alias *a = atomic_load_explicit(&s->alias, memory_order_acquire);
     for (; a; a = a->next)
-        if (a->hash == hash && alias_equal(a, sent)) return true;
+        if (a->hash == (uint32_t)hash && alias_equal(a, sent)) return true;
     return false;
 }
 
@@ -411,14 +411,18 @@ static struct series *shard_find(struct registry *reg, struct alias_shard *shard
     return NULL;
 }
 
-/* Brings the lines that the search for what follows `s` will want: its successor's alias, and the series after. */
-static void prefetch_successor(struct registry *reg, struct series *s)
+/* Brings what the next searches will want: the alias of the successor, which itself was brought by the search
+ * before, and the successor's successor. */
+static inline void prefetch_successors(struct registry *reg, struct series *s)
 {
-    uint32_t id = atomic_load_explicit(&s->successor, memory_order_relaxed);
-    struct series *next = id ? series_by_id(reg, id) : NULL;
+    struct series *next =
+        series_by_id(reg, atomic_load_explicit(&s->successor, memory_order_relaxed));
     if (!next) return;
-    __builtin_prefetch(atomic_load_explicit(&next->alias, memory_order_relaxed));
-    __builtin_prefetch(next + 1);
+    const struct alias *alias = atomic_load_explicit(&next->alias, memory_order_relaxed);
+    __builtin_prefetch(alias);
+    __builtin_prefetch((const void *)((uintptr_t)alias + 64));
+    next = series_by_id(reg, atomic_load_explicit(&next->successor, memory_order_relaxed));
+    if (next) __builtin_prefetch(next);
 }
 
 struct series *registry_find_sent(struct registry *reg, uint64_t hash, struct bytes sent,
@@ -428,7 +432,7 @@ struct series *registry_find_sent(struct registry *reg, uint64_t hash, struct by
         uint32_t id = atomic_load_explicit(&hint->successor, memory_order_relaxed);
         struct series *s = id ? series_by_id(reg, id) : NULL;
         if (s && sent_matches(s, hash, sent)) {
-            prefetch_successor(reg, s);
+            prefetch_successors(reg, s);
             return s;
         }
     }
@@ -452,7 +456,6 @@ void registry_remember(struct registry *reg, struct series *s, uint64_t hash, st
         struct alias *a = alias_new(reg->pool, &reg->base, hash, sent);
         lock_take(&shard->lock);
         if (a && idmap_reserve(&shard->map)) {
-            a->series_id = s->id;
             a->next = first;
             idmap_insert(&shard->map, registry_alias_tag(reg, hash), s->id);
             atomic_store_explicit(&s->alias, a, memory_order_release);

@@ -89,7 +89,7 @@ struct series_top {
 #define ALIAS_SHARDS 16
 struct alias_shard {
     struct lock lock; /* rank LOCK_INTERN; guards map */
-    struct idmap map; /* upper half of the hash -> series id */
+    struct idmap map; /* lower half of the hash -> series id */
 };
 
 struct registry {
@@ -175,7 +175,7 @@ struct labels registry_labels(const struct registry *reg, const struct series *s
 uint32_t registry_labels_tag(const struct registry *reg, const uint32_t *pairs, size_t n);
 static inline uint32_t registry_alias_tag(const struct registry *reg, uint64_t hash)
 {
-    return (uint32_t)(hash >> 32) & reg->tag_mask;
+    return (uint32_t)hash & reg->tag_mask;
 }
 void registry_pair_drop(struct registry *reg, uint32_t pair, uint64_t view);
 
