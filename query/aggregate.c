@@ -143,10 +143,13 @@ static enum err_code aggregate_next(struct op *op, struct eval_batch *out, struc
     if (rc || agg->done) return rc;
     if (streams(agg->class)) return stream_next(agg, out, err);
     agg->done = true;
+    uint64_t held_before = op->eval->samples_held, n_kept = 0;
     rc = take_in_all(agg, err);
     if (!rc) rc = finish(agg, err);
     *out = (struct eval_batch){agg->out.items, agg->out.n};
     batch_compact(out, op->n_steps);
+    for (size_t i = 0; i < out->n; i++) n_kept += bitmap_count(out->items[i].present, op->n_steps);
+    eval_let_go(op->eval, held_before, n_kept);
     return rc;
 }
 

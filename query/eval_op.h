@@ -147,6 +147,11 @@ MUST_USE enum err_code eval_poll_worker(struct eval *eval, struct err *err);
 /* Counts samples against the limit: those of leaves' results are held, those of windows are not. */
 MUST_USE enum err_code eval_count_samples(struct eval *eval, uint64_t n, struct err *err);
 enum err_code eval_too_many_samples(struct err *err);
+/* What was counted since `held_before` was let go, but for n_kept points that came of it. */
+static inline void eval_let_go(struct eval *eval, uint64_t held_before, uint64_t n_kept)
+{
+    eval->samples_held = held_before + n_kept;
+}
 
 MUST_USE enum err_code eval_workers_new(struct eval *eval, struct eval_workers *out,
                                         struct err *err);

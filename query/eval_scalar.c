@@ -27,10 +27,12 @@ static enum err_code fill_scalar_of(struct eval *eval, const struct plan *plan, 
     enum err_code rc = op_open(eval, plan->args[0], &arg, err);
     if (rc) return rc;
     for (size_t s = 0; s < n; s++) out[s] = NAN;
+    uint64_t held_before = eval->samples_held;
     for (;;) {
         struct eval_batch batch;
         rc = op_next(arg, &batch, err);
-        if (rc || !batch.n) return rc;
+        if (rc) return rc;
+        if (!batch.n) break;
         for (size_t i = 0; i < batch.n; i++) {
             const struct eval_series *in = &batch.items[i];
             BITMAP_EACH(s, in->present, n)
@@ -41,6 +43,8 @@ static enum err_code fill_scalar_of(struct eval *eval, const struct plan *plan, 
             }
         }
     }
+    eval_let_go(eval, held_before, 0);
+    return ERR_OK;
 }
 
 static double extreme_of(enum function_id fn, double a, double b)

@@ -27,6 +27,7 @@ static enum err_code absent_next(struct op *op, struct eval_batch *out, struct e
     if (!series_alloc(op->eval->arena, op->n_steps, s)) return eval_no_memory(op->eval, err);
     bitmap_fill(s->present, op->n_steps);
     for (size_t i = 0; i < op->n_steps; i++) s->v[i] = 1;
+    uint64_t held_before = op->eval->samples_held;
     for (;;) {
         struct eval_batch batch;
         enum err_code rc = op_next(absent->arg, &batch, err);
@@ -35,6 +36,7 @@ static enum err_code absent_next(struct op *op, struct eval_batch *out, struct e
         for (size_t i = 0; i < batch.n; i++)
             for (size_t w = 0; w < op->n_words; w++) s->present[w] &= ~batch.items[i].present[w];
     }
+    eval_let_go(op->eval, held_before, 0);
     *out = (struct eval_batch){s, 1};
     batch_compact(out, op->n_steps);
     return ERR_OK;

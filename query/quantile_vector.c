@@ -398,6 +398,7 @@ static enum err_code quantile_next(struct op *base, struct eval_batch *out, stru
     *out = (struct eval_batch){NULL, 0};
     if (op->done) return ERR_OK;
     op->done = true;
+    uint64_t held_before = base->eval->samples_held;
     note_bad_quantiles(op);
     enum err_code rc = take_in_all(op, err);
     for (size_t g = 0; g < op->keys.n && !rc; g++) {
@@ -405,6 +406,7 @@ static enum err_code quantile_next(struct op *base, struct eval_batch *out, stru
         if (!rc) rc = eval_poll(base->eval, err);
     }
     note_repairs(op);
+    eval_let_go(base->eval, held_before, op->out.n * base->n_steps);
     *out = (struct eval_batch){op->out.items, op->out.n};
     batch_compact(out, base->n_steps);
     return rc;

@@ -349,6 +349,9 @@ static void test_limits(void **state)
     CHECK_INSTANT(f, "sum_over_time(g{x=\"1\"}[1h])", 600,
                   "error execution: query processing would load too many samples into memory in "
                   "query execution\n");
+    /* 2 series, 3 steps: 6 points while they are summed, 3 after. */
+    f->env.limits.samples_max = 12;
+    CHECK_RANGE(f, "sum(g) + sum(g) + count(g)", 0, 60, 30, "{} 202 202 222\n");
     f->env.limits = query_limits_default();
     f->env.limits.memory_bytes_max = 100000;
     CHECK_INSTANT(f, "vector(1)[1y:1s]", 600,
