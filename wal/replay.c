@@ -275,7 +275,7 @@ static enum err_code replay_all(struct replay *rp, struct replay_segment *rs, si
     if (rc) return rc;
     /* Every process starts a segment of its own, beyond whatever an earlier one can have handed out, be it
      * lost with the disk's cache or known only to the caller. */
-    uint64_t reach = rp->from_pos;
+    uint64_t reach = MAX_OF(rp->from_pos, rp->wal->config.min_pos);
     for (size_t i = 0; i < n; i++) reach = MAX_OF(reach, rs[i].s->base_pos + rs[i].s->bytes);
     reach = MAX_OF(reach, rp->end_pos);
     if (reach > WAL_POS_MAX)
