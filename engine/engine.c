@@ -407,6 +407,14 @@ static enum err_code open_lock_file(struct engine *e, struct err *err)
     return rc == ERR_BUSY ? err_context(err, "another process has %s open", e->data_dir) : rc;
 }
 
+static enum err_code max_flushed_pos(void *ctx, const struct catalog_tenant *row, struct err *err)
+{
+    uint64_t *max = ctx;
+    (void)err;
+    *max = MAX_OF(*max, row->flushed_pos);
+    return ERR_OK;
+}
+
 static enum err_code open_wal(struct engine *e, struct err *err)
 {
     char path[IO_PATH_BYTES];
@@ -415,6 +423,9 @@ static enum err_code open_wal(struct engine *e, struct err *err)
     struct wal_config config = wal_config_default(path);
     config.sync = e->config.wal_sync;
     config.segment_bytes = e->config.wal_segment_bytes;
+    /* Were the log lost, records at positions that the catalog calls flushed would be skipped one day. */
+    rc = catalog_tenants(e->catalog, max_flushed_pos, &config.min_pos, err);
+    if (rc) return rc;
     return wal_open(&e->env, &config, &e->wal, err);
 }
 
