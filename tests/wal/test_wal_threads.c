@@ -158,10 +158,11 @@ static void test_failing_disk(void **state)
     }
     for (unsigned i = 0; i < N_THREADS; i++) pthread_join(threads[i], NULL);
     io_sim_heal(f.sim);
+    /* The first commit may still tell of records that failed before. */
     uint64_t pos;
-    while (wal_append(f.wal, WAL_SERIES, bytes_of("last", 4), NULL, NULL, &pos, &f.err))
+    while (wal_append(f.wal, WAL_SERIES, bytes_of("last", 4), NULL, NULL, &pos, &f.err) ||
+           wal_commit(f.wal, &f.err))
         usleep(10000);
-    CHECK_OK(wal_commit(f.wal, &f.err), &f.err);
     fixture_close(&f);
     io_sim_power_cut(f.sim);
 
