@@ -35,6 +35,7 @@ __attribute__((unused)) static void fixture_init(struct fixture *f)
                           .rng = &f->rng};
     CHECK(f->env.metrics != NULL);
     f->config = engine_config_default(f->dir);
+    f->config.wal_sync = WAL_SYNC_OFF; /* no test here cuts the power */
 }
 
 __attribute__((unused)) static void fixture_open(struct fixture *f)
