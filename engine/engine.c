@@ -193,14 +193,15 @@ static enum err_code step_flushes(struct engine *e, int64_t now_ns, struct err *
     enum err_code first = ERR_OK;
     struct tenant *t;
     struct err one;
-    for (size_t i = 0; (t = engine_tenant_at(e, i)) != NULL; i++) {
+    size_t n = 0;
+    for (; (t = engine_tenant_at(e, n)) != NULL; n++) {
         if (flush_due(e, t, now_ns) && may_retry(t, now_ns))
             keep_first(&first, tenant_flush(t, false, &one), err, &one);
         else
             tenant_sweep(t);
     }
     /* A select may keep what was flushed, so the largest may stay the largest: once each. */
-    for (size_t i = 0; over_budget(e) && i < e->n_tenants; i++) {
+    for (size_t i = 0; over_budget(e) && i < n; i++) {
         t = largest_head(e, now_ns);
         if (!t) break;
         keep_first(&first, tenant_flush(t, false, &one), err, &one);

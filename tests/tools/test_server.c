@@ -640,6 +640,50 @@ static void gone_clients_are_noticed(void **state)
     teardown(&f);
 }
 
+/* Asks on new connections until one is let in. */
+static void ask_until_let_in(struct fixture *f)
+{
+    struct answer a;
+    do {
+        ask_once(f->server, GET("/state"), &a);
+        answer_free(&a);
+        usleep(10000);
+    } while (a.status != 200);
+}
+
+/* Idle and half-spoken connections give way, the oldest first; one whose request is at work does not. */
+static void idle_connections_give_way(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct server_config config = server_config_default("127.0.0.1:0");
+    config.connections_max = 3;
+    setup(&f, &config, true);
+    int working = client_connect(f.server);
+    client_send(working, GET("/hold"), strlen(GET("/hold")));
+    wait_held(&f, 1);
+    int idle = client_connect(f.server);
+    usleep(20000); /* so that their ages differ */
+    int slow = client_connect(f.server);
+    client_send(slow, "GET /sta", 8);
+    char c;
+    ask_until_let_in(&f);
+    CHECK(!read_byte(idle, &c));
+    int third = client_connect(f.server);
+    ask_until_let_in(&f);
+    CHECK(!read_byte(slow, &c));
+    release(&f);
+    struct answer a;
+    client_read(working, false, &a);
+    CHECK_U64(a.status, 200);
+    answer_free(&a);
+    close(working);
+    close(idle);
+    close(slow);
+    close(third);
+    teardown(&f);
+}
+
 static void *release_soon(void *arg)
 {
     usleep(100000);
@@ -732,6 +776,7 @@ int main(void)
         cmocka_unit_test(bodies_are_bounded),
         cmocka_unit_test(pool_is_bounded),
         cmocka_unit_test(gone_clients_are_noticed),
+        cmocka_unit_test(idle_connections_give_way),
         cmocka_unit_test(stop_lets_requests_finish),
         cmocka_unit_test(stop_cancels_what_does_not_end),
         cmocka_unit_test(listen_errors),
