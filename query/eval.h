@@ -17,7 +17,7 @@ struct query_limits {
     size_t memory_bytes_max;  /* 1 GiB */
     int64_t lookback_ms;      /* 5 min */
     int64_t subquery_step_ms; /* 1 min: subqueries without a resolution */
-    size_t batch_series;      /* 64: read and evaluated at once; changes no answer */
+    size_t batch_series;      /* 256: read and evaluated at once; changes no answer */
 };
 struct query_limits query_limits_default(void);
 

@@ -12,7 +12,7 @@
 #include "query/eval.h"
 #include "query/plan.h"
 
-#define EVAL_BATCH_SERIES_MAX 64
+#define EVAL_BATCH_SERIES_MAX 256
 /* Columns of one batch should stay in a processor's cache, or at least small. */
 #define EVAL_BATCH_BYTES (8u << 20)
 

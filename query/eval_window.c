@@ -20,9 +20,9 @@ enum err_code window_job_init(struct eval *eval, const struct plan *plan, struct
 /* Staleness markers are NaN: where there is none, there is no marker. Without branches, 8 bytes a sample. */
 static bool has_nan(const double *restrict v, size_t n)
 {
-    unsigned nan = 0;
-    for (size_t i = 0; i < n; i++) nan |= v[i] != v[i];
-    return nan;
+    uint64_t nan = 0; /* as wide as the doubles, or the loop is not made into vectors */
+    for (size_t i = 0; i < n; i++) nan |= (uint64_t)(v[i] != v[i]);
+    return nan != 0;
 }
 
 void samples_drop_stale(struct samples *samples)

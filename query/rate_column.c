@@ -43,9 +43,10 @@ static void shape_compute(struct shape *shape, double range_seconds)
 
 static bool has_falls(const double *restrict v, size_t n)
 {
-    unsigned falls = 0;
-    for (size_t i = 1; i < n; i++) falls |= v[i] < v[i - 1];
-    return falls;
+    /* As wide as the doubles, or the loop is not made into vectors. */
+    uint64_t falls = 0;
+    for (size_t i = 1; i < n; i++) falls |= (uint64_t)(v[i] < v[i - 1]);
+    return falls != 0;
 }
 
 static double add_falls(double sum, const double *v, size_t lo, size_t hi)
@@ -72,6 +73,20 @@ static double counter_factor(const struct shape *shape, double first, double del
     return to_zero < shape->to_start ? shape_factor(shape, to_zero, range_seconds) : shape->factor;
 }
 
+/* The first sample after limit_ms, at or behind i. With regular scrapes each step moves on by as many samples as the
+ * one before: that guess is tried first, so that a step costs the same however many samples it passes. */
+static size_t first_after(const struct samples *s, size_t i, size_t *stride, int64_t limit_ms)
+{
+    size_t guess = i + *stride;
+    bool right = guess <= s->n && (guess == i || s->t_ms[guess - 1] <= limit_ms) &&
+                 (guess == s->n || s->t_ms[guess] > limit_ms);
+    if (right) return guess;
+    size_t next = i;
+    while (next < s->n && s->t_ms[next] <= limit_ms) next++;
+    *stride = next - i;
+    return next;
+}
+
 bool rate_column(enum function_id fn, const struct grid *grid, const struct plan_window *window,
                  const struct samples *samples, struct eval_series *out, uint64_t *n_looked_at)
 {
@@ -80,11 +95,11 @@ bool rate_column(enum function_id fn, const struct grid *grid, const struct plan
     bool counter = fn != FN_DELTA, falls = counter && has_falls(v, samples->n), any = false;
     double range_seconds = fn == FN_RATE ? duration_seconds(window->range_ms) : 0;
     struct shape shape = {.n = 0};
-    size_t lo = 0, hi = 0;
+    size_t lo = 0, hi = 0, lo_stride = 0, hi_stride = 0;
     for (size_t s = 0; s < grid->n; s++) {
         int64_t end_ms = window_end(window, grid, s), start_ms = end_ms - window->range_ms;
-        while (hi < samples->n && t_ms[hi] <= end_ms) hi++;
-        while (lo < hi && t_ms[lo] <= start_ms) lo++;
+        hi = first_after(samples, hi, &hi_stride, end_ms);
+        lo = first_after(samples, lo, &lo_stride, start_ms);
         size_t n = hi - lo;
         *n_looked_at += n;
         if (n < 2) continue;
