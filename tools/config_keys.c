@@ -67,7 +67,7 @@ static const struct config_key keys[] = {
      NULL, false, "Bytes of a label's value."},
 
     {"http.connections_max", CONFIG_COUNT, KEY(http_connections_max), "1024", 1, 1000000, NULL,
-     false, "Open connections; further ones are closed at once."},
+     false, "Open connections. When there are so many, an idle one is closed for a new one."},
     {"http.threads", CONFIG_COUNT, KEY(http_threads), "0", 0, 256, NULL, false,
      "Threads that receive requests and take in writes. 0: one per processor."},
     {"http.idle_timeout", CONFIG_DURATION, KEY(http_idle_timeout_ms), "2m", SECOND, DAY, NULL,

@@ -16,6 +16,8 @@
 #define CONNECTION_BYTES 65536
 #define CONNECTION_GROW_BYTES 16384
 #define LISTEN_BACKLOG 511
+/* A connection that has not moved for so long may be closed for a new one when there are too many. */
+#define GIVE_WAY_NS INT64_C(1000000000)
 
 struct server_config server_config_default(const char *listen)
 {
@@ -143,17 +145,48 @@ static void on_completed(void *cls, struct MHD_Connection *conn, void **con_cls,
     *con_cls = NULL;
 }
 
-/* On the acceptor's thread when it starts, on a polling thread when it ends. */
+static void peer_add(struct server *server, struct MHD_Connection *conn, void **socket_cls)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(conn, MHD_CONNECTION_INFO_CONNECTION_FD);
+    struct peer *peer = mem_calloc(MEM_HTTP, 1, sizeof(*peer));
+    *socket_cls = peer;
+    if (!peer) return; /* it is served, but cannot be asked to give way */
+    peer->fd = info ? info->connect_fd : -1;
+    peer_touch(peer, server->env.clock, false);
+    lock_take(&server->lock);
+    peer->next = server->peers;
+    if (peer->next) peer->next->prev = peer;
+    server->peers = peer;
+    server->n_peers++;
+    lock_release(&server->lock);
+}
+
+/* Before the socket is closed: until then its number is nobody else's. */
+static void peer_remove(struct server *server, struct peer *peer)
+{
+    if (!peer) return;
+    lock_take(&server->lock);
+    if (peer->prev)
+        peer->prev->next = peer->next;
+    else
+        server->peers = peer->next;
+    if (peer->next) peer->next->prev = peer->prev;
+    server->n_peers--;
+    lock_release(&server->lock);
+    mem_free(peer);
+}
+
 static void on_connection(void *cls, struct MHD_Connection *conn, void **socket_cls,
                           enum MHD_ConnectionNotificationCode what)
 {
-    (void)conn, (void)socket_cls;
     struct server *server = cls;
     if (what == MHD_CONNECTION_NOTIFY_STARTED) {
         metric_inc(server->connections_total);
-        atomic_fetch_add_explicit(&server->n_connections, 1, memory_order_relaxed);
+        peer_add(server, conn, socket_cls);
     } else {
-        atomic_fetch_sub_explicit(&server->n_connections, 1, memory_order_relaxed);
+        peer_remove(server, *socket_cls);
+        *socket_cls = NULL;
     }
 }
 
@@ -177,7 +210,10 @@ static void on_log(void *cls, const char *fmt, va_list args)
 static double count_connections(void *ctx)
 {
     struct server *server = ctx;
-    return (double)atomic_load_explicit(&server->n_connections, memory_order_relaxed);
+    lock_take(&server->lock);
+    size_t n = server->n_peers;
+    lock_release(&server->lock);
+    return (double)n;
 }
 
 static double count_inflight_bytes(void *ctx)
@@ -229,7 +265,8 @@ static enum err_code start_daemon(struct server *server, struct err *err)
     size_t n_threads = server->config.io_threads;
     long n_cpus = sysconf(_SC_NPROCESSORS_ONLN);
     if (n_threads == 0) n_threads = n_cpus > 0 ? (size_t)n_cpus : 1;
-    size_t n_connections = MAX_OF(server->config.connections_max, n_threads);
+    /* Above our own limit: those that give way are still there for a moment, and the limit is per thread. */
+    size_t n_connections = (server->config.connections_max + 1) * 2 * n_threads;
     unsigned timeout_s = (unsigned)((server->config.idle_timeout_ms + 999) / 1000);
     unsigned flags = MHD_USE_EPOLL | MHD_USE_INTERNAL_POLLING_THREAD | MHD_ALLOW_SUSPEND_RESUME |
                      MHD_USE_ERROR_LOG | MHD_USE_ITC | MHD_USE_NO_LISTEN_SOCKET;
@@ -257,6 +294,29 @@ static enum err_code start_daemon(struct server *server, struct err *err)
  * libmicrohttpd's threads would all wait for the listening socket, and the first to wake takes every connection of
  * a burst: two busy senders then share one thread. Handed over one by one, they are spread. */
 
+/* The connection without a request at work that has not moved for longest, if that is long enough, is shut down
+ * to make room. So clients that only sit there, or send a byte now and then, cannot lock others out. */
+static bool make_room(struct server *server)
+{
+    int64_t oldest_ns = clock_mono_ns(server->env.clock) - GIVE_WAY_NS;
+    struct peer *oldest = NULL;
+    lock_take(&server->lock);
+    bool full = server->n_peers >= server->config.connections_max;
+    for (struct peer *peer = full ? server->peers : NULL; peer; peer = peer->next) {
+        int64_t moved_ns = atomic_load_explicit(&peer->moved_ns, memory_order_relaxed);
+        bool busy = atomic_load_explicit(&peer->busy, memory_order_relaxed);
+        if (busy || moved_ns >= oldest_ns) continue;
+        oldest = peer;
+        oldest_ns = moved_ns;
+    }
+    if (oldest) { /* the lock keeps peer_remove() from letting the socket go */
+        shutdown(oldest->fd, SHUT_RDWR);
+        atomic_store_explicit(&oldest->busy, true, memory_order_relaxed); /* not twice */
+    }
+    lock_release(&server->lock);
+    return !full || oldest;
+}
+
 static void accept_one(struct server *server)
 {
     struct sockaddr_storage addr;
@@ -269,8 +329,7 @@ static void accept_one(struct server *server)
         if (scarce) usleep(20000);
         return;
     }
-    size_t n = atomic_load_explicit(&server->n_connections, memory_order_relaxed);
-    if (n >= server->config.connections_max) {
+    if (!make_room(server)) {
         metric_inc(server->refused_total);
         close(fd);
         return;

@@ -173,6 +173,15 @@ static void note_remote(struct call *call)
     call->req.remote = str_of(call->remote);
     info = MHD_get_connection_info(call->conn, MHD_CONNECTION_INFO_CONNECTION_FD);
     if (info) call->fd = info->connect_fd;
+    info = MHD_get_connection_info(call->conn, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    if (info) call->peer = info->socket_context;
+}
+
+void peer_touch(struct peer *peer, struct clock *clock, bool busy)
+{
+    if (!peer) return;
+    atomic_store_explicit(&peer->moved_ns, clock_mono_ns(clock), memory_order_relaxed);
+    atomic_store_explicit(&peer->busy, busy, memory_order_relaxed);
 }
 
 /* libmicrohttpd has already refused a length that is no number. */
@@ -190,6 +199,7 @@ void call_start(struct call *call, const char *method)
     call->req.method = method_parse(method);
     copy_headers(call);
     note_remote(call);
+    peer_touch(call->peer, server->env.clock, false);
     call->body_declared = declared_length(call);
     call->router = atomic_load_explicit(&server->router, memory_order_acquire);
     unsigned allowed;
@@ -229,6 +239,7 @@ static bool body_grow(struct call *call, size_t needed)
 bool call_receive(struct call *call, const char *p, size_t len)
 {
     size_t have = call->req.body.len;
+    peer_touch(call->peer, call->server->env.clock, false);
     bool kept = !call->refused && call->route &&
                 (have + len <= call->body_cap || body_grow(call, have + len));
     if (kept) {
@@ -264,6 +275,7 @@ static void call_dispatch(struct call *call)
 {
     struct server *server = call->server;
     call->phase = CALL_DISPATCHED;
+    peer_touch(call->peer, server->env.clock, true);
     atomic_fetch_add_explicit(&call->n_refs, 1,
                               memory_order_relaxed); /* the handler's, until end */
     if (call->refused) {
@@ -740,6 +752,7 @@ enum MHD_Result call_continue(struct call *call)
 
 void call_completed(struct call *call)
 {
+    peer_touch(call->peer, call->server->env.clock, false);
     lock_take(&call->lock);
     call->gone = true; /* whatever the handler still writes has nowhere to go */
     call->fd = -1;

@@ -58,6 +58,15 @@ void route_count(struct route_stats *stats, unsigned status, double seconds);
 
 /* ---- calls ---- */
 
+/* An open connection, for choosing which one gives way when there are too many. */
+struct peer {
+    struct peer *prev, *next; /* in server->peers; guarded by server->lock */
+    int fd;
+    _Atomic int64_t
+        moved_ns; /* when a request began, got bytes or was answered; relaxed: an order of ages */
+    _Atomic bool busy; /* a request is complete and not yet answered; relaxed, likewise */
+};
+
 struct server {
     struct env env;
     struct server_config config;
@@ -72,11 +81,12 @@ struct server {
     _Atomic(enum server_state) state;
     _Atomic bool canceled;
     _Atomic size_t inflight_bytes; /* of bodies; relaxed: a bound, not an order */
-    struct lock lock;              /* rank LOCK_LEAF; guards n_calls */
-    struct cond idle;              /* n_calls went to 0 */
-    size_t n_calls;                /* begun and not yet freed */
+    struct lock lock;              /* rank LOCK_LEAF; guards n_calls, peers, n_peers */
+    struct peer *peers;            /* newest first */
+    size_t n_peers;
+    struct cond idle; /* n_calls went to 0 */
+    size_t n_calls;   /* begun and not yet freed */
     struct metric *connections_total, *refused_total, *rejected_total, *gone_total;
-    _Atomic size_t n_connections;
 };
 
 /* Life of a call: the polling thread that owns the connection and the handler hold one reference each. */
@@ -96,6 +106,7 @@ struct call {
     struct http_request req; /* first */
     struct server *server;
     struct MHD_Connection *conn;
+    struct peer *peer; /* NULL when memory was out; valid until call_completed() has returned */
     const struct router *router;
     const struct route *route; /* NULL: answered by the router */
     atomic_int n_refs;
@@ -136,6 +147,8 @@ struct call {
 
 /* From libmicrohttpd's callback for a new request line. NULL when memory is out. */
 struct call *call_new(struct server *server, struct MHD_Connection *conn, const char *uri);
+/* The connection moved just now; busy: its request is with a handler. */
+void peer_touch(struct peer *peer, struct clock *clock, bool busy);
 void call_unref(struct call *call);
 /* Headers are in: finds the route, decides about the body. */
 void call_start(struct call *call, const char *method);
