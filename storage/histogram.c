@@ -121,12 +121,12 @@ static enum err_code decode_spans(struct reader *r, struct arena *arena, struct 
     for (uint32_t i = 0; i < n_spans; i++) {
         int64_t offset = reader_zigzag(r);
         uint64_t length = reader_varint(r);
-        if (offset < (i ? 0 : INT32_MIN) || offset > INT32_MAX || length > HISTOGRAM_BUCKETS_MAX)
+        if (offset < (i ? 0 : -HISTOGRAM_INDEX_MAX) || offset > HISTOGRAM_INDEX_MAX ||
+            length > HISTOGRAM_BUCKETS_MAX)
             return err_set(err, ERR_CORRUPT, "histogram: span %u is out of range", i);
         n += length;
         index += offset + (int64_t)length;
-        /* Indexes stay in 32 bits, so that sums and differences of them cannot overflow 64. */
-        if (n > HISTOGRAM_BUCKETS_MAX || index > INT32_MAX)
+        if (n > HISTOGRAM_BUCKETS_MAX || index > HISTOGRAM_INDEX_MAX)
             return err_set(err, ERR_CORRUPT, "histogram: span %u reaches too far", i);
         side->spans[i] = (struct histogram_span){(int32_t)offset, (uint32_t)length};
     }
@@ -297,7 +297,7 @@ static enum err_code check_reach(const char *side, int32_t schema,
                            ", outside of what schema %d can hold",
                            side, i + 1, index, last, schema);
         index = last + 1;
-        if (index > INT32_MAX || index < INT32_MIN)
+        if (index > HISTOGRAM_INDEX_MAX || index < -HISTOGRAM_INDEX_MAX)
             return err_set(err, ERR_INVALID, "%s: span number %u reaches too far", side, i + 1);
     }
     return ERR_OK;

@@ -11,6 +11,8 @@
 #define HISTOGRAM_SCHEMA_MAX 8
 #define HISTOGRAM_SCHEMA_CUSTOM (-53)
 #define HISTOGRAM_BUCKETS_MAX 65536
+/* Of a bucket's index, both ways: far beyond what doubles need (274944), so that gaps and sums fit an int32. */
+#define HISTOGRAM_INDEX_MAX (INT32_C(1) << 30)
 
 /* The staleness marker: a NaN with this payload, in a float sample or in a histogram's sum. */
 #define STALE_NAN_BITS UINT64_C(0x7ff0000000000002)
@@ -56,7 +58,7 @@ static inline bool histogram_is_stale(const struct histogram *h)
 /* All bytes: bit-exact both ways. Version byte first. */
 void histogram_encode(struct buf *out, const struct histogram *h);
 /* Bounded and checked: spans add up to buckets, offsets of later spans >= 0, known schema, bounds strictly
- * ascending and below +Inf, indexes within int32, custom buckets within the bounds. The result lives in the arena. ERR_CORRUPT. */
+ * ascending and below +Inf, indexes within HISTOGRAM_INDEX_MAX, custom buckets within the bounds. The result lives in the arena. ERR_CORRUPT. */
 MUST_USE enum err_code histogram_decode(struct reader *r, struct arena *arena,
                                         struct histogram **out, struct err *err);
 /* What a receiver refuses (remote write): ERR_INVALID with the text of the peers. Float histograms are not
