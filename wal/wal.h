@@ -38,7 +38,8 @@ struct wal_config {
     size_t queue_bytes_max; /* 64 MiB: records waiting for the committer; past it ERR_LIMIT */
     enum wal_sync sync;
     int64_t sync_interval_ms; /* 1000 */
-    uint64_t min_pos; /* 0: positions lie beyond this even when the log is gone: the caller has noted it */
+    uint64_t
+        min_pos; /* 0: positions lie beyond this even when the log is gone: the caller has noted it */
 };
 struct wal_config wal_config_default(const char *dir);
 

@@ -455,6 +455,18 @@ static void test_positions_rise(void **state)
     fixture_release(&f);
 }
 
+/* The caller remembers a position, and the log is gone. */
+static void test_minimum_position(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_init(&f, false);
+    f.config.min_pos = 5 * WAL_JUMP_BYTES + 1;
+    fixture_start(&f);
+    CHECK(fixture_append(&f, "record") > f.config.min_pos);
+    fixture_release(&f);
+}
+
 static enum err_code stop_at_second(void *ctx, const struct wal_record *r, struct err *err)
 {
     (void)r;
@@ -582,6 +594,7 @@ int main(void)
         cmocka_unit_test(test_other_version),
         cmocka_unit_test(test_mixed_logs),
         cmocka_unit_test(test_positions_rise),
+        cmocka_unit_test(test_minimum_position),
         cmocka_unit_test(test_replay_can_be_stopped),
         cmocka_unit_test(test_inspect),
         cmocka_unit_test(test_golden),
