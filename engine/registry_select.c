@@ -219,11 +219,11 @@ enum err_code registry_select(struct registry *reg, const struct matcher *matche
 }
 
 /* ---- label order ----
- * The pairs that occur are sorted once and numbered; a series is then a short array of numbers, and most
- * comparisons are decided by the first four of them, packed into one word. */
+ * The pairs that occur are sorted once and numbered; a series is then a short array of numbers, and the first of
+ * them, packed into one word, go through a radix sort. What they leave equal is compared in full. */
 
 struct sort_item {
-    uint64_t key; /* ranks of the first pairs, 16 bits each, cut off at 0xffff */
+    uint64_t key;
     const struct series *s;
 };
 struct sort_ctx {
@@ -231,6 +231,7 @@ struct sort_ctx {
     uint32_t *rank; /* per pair, from 1; 0: does not occur */
     uint32_t *pairs;
     size_t n_pairs;
+    unsigned rank_bits; /* of the largest rank */
 };
 
 static int compare_pairs(const void *a, const void *b, void *ctx)
@@ -256,14 +257,13 @@ static int compare_items(const void *a, const void *b, void *ctx)
     return (x->s->n_pairs > y->s->n_pairs) - (x->s->n_pairs < y->s->n_pairs);
 }
 
+/* As many ranks as fit; one that is absent sorts in front of all. */
 static uint64_t sort_key(const struct sort_ctx *ctx, const struct series *s)
 {
     uint64_t key = 0;
-    for (size_t i = 0; i < 4; i++) {
-        uint32_t rank = i < s->n_pairs ? ctx->rank[s->pairs[i]] : 0;
-        key = key << 16 | MIN_OF(rank, (uint32_t)UINT16_MAX);
-        if (rank >= UINT16_MAX) return key << (16 * (3 - i)); /* what follows must not decide */
-    }
+    size_t n = 64 / ctx->rank_bits;
+    for (size_t i = 0; i < n; i++)
+        key = key << ctx->rank_bits | (i < s->n_pairs ? ctx->rank[s->pairs[i]] : 0);
     return key;
 }
 
@@ -276,30 +276,68 @@ static void collect_pairs(struct sort_ctx *ctx, const struct series *s)
     }
 }
 
+static void rank_pairs(struct registry *reg, struct sort_ctx *ctx)
+{
+    if (ctx->n_pairs) qsort_r(ctx->pairs, ctx->n_pairs, sizeof(*ctx->pairs), compare_pairs, reg);
+    for (size_t i = 0; i < ctx->n_pairs; i++) ctx->rank[ctx->pairs[i]] = (uint32_t)i + 1;
+    ctx->rank_bits = 64 - (unsigned)__builtin_clzll((unsigned long long)ctx->n_pairs | 1);
+}
+
+/* By key, least byte first; bytes in which all agree cost nothing but the look. The result is in *items. */
+static void radix_sort(struct sort_item **items, struct sort_item **scratch, size_t n)
+{
+    for (unsigned shift = 0; shift < 64; shift += 8) {
+        size_t start[256] = {0}, sum = 0;
+        for (size_t i = 0; i < n; i++) start[(*items)[i].key >> shift & 0xff]++;
+        if (start[(*items)[0].key >> shift & 0xff] == n) continue;
+        for (size_t b = 0; b < 256; b++) {
+            size_t count = start[b];
+            start[b] = sum;
+            sum += count;
+        }
+        for (size_t i = 0; i < n; i++)
+            (*scratch)[start[(*items)[i].key >> shift & 0xff]++] = (*items)[i];
+        struct sort_item *swap = *items;
+        *items = *scratch;
+        *scratch = swap;
+    }
+}
+
+static void sort_equal_keys(struct sort_ctx *ctx, struct sort_item *items, size_t n)
+{
+    for (size_t from = 0, end; from < n; from = end) {
+        for (end = from + 1; end < n && items[end].key == items[from].key;) end++;
+        if (end - from > 1) qsort_r(items + from, end - from, sizeof(*items), compare_items, ctx);
+    }
+}
+
+/* `items` has room for 2 * n. */
 static void sort_items(struct registry *reg, struct sort_ctx *ctx, struct sort_item *items,
                        uint32_t *ids, size_t n)
 {
+    struct sort_item *scratch = items + n;
     for (size_t i = 0; i < n; i++) collect_pairs(ctx, items[i].s = series_by_id(reg, ids[i]));
-    qsort_r(ctx->pairs, ctx->n_pairs, sizeof(*ctx->pairs), compare_pairs, reg);
-    for (size_t i = 0; i < ctx->n_pairs; i++) ctx->rank[ctx->pairs[i]] = (uint32_t)i + 1;
+    rank_pairs(reg, ctx);
     bool sorted = true;
     for (size_t i = 0; i < n; i++) {
         items[i].key = sort_key(ctx, items[i].s);
         if (i > 0 && sorted) sorted = compare_items(&items[i - 1], &items[i], ctx) < 0;
     }
     if (sorted) return; /* senders often deliver in label order, and ids follow arrival */
-    qsort_r(items, n, sizeof(*items), compare_items, ctx);
+    radix_sort(&items, &scratch, n);
+    sort_equal_keys(ctx, items, n);
     for (size_t i = 0; i < n; i++) ids[i] = items[i].s->id;
 }
 
 enum err_code registry_sort(struct registry *reg, uint32_t *ids, size_t n, struct err *err)
 {
     if (n < 2) return ERR_OK;
-    size_t n_slots = reg->pairs.n_slots + 1;
+    size_t n_slots = reg->pairs.n_slots + 1, size;
     struct sort_ctx ctx = {.reg = reg,
                            .rank = mem_calloc(MEM_QUERY, n_slots, sizeof(uint32_t)),
                            .pairs = mem_calloc(MEM_QUERY, n_slots, sizeof(uint32_t))};
-    struct sort_item *items = mem_calloc(MEM_QUERY, n, sizeof(*items));
+    struct sort_item *items =
+        mem_mul(n, 2 * sizeof(*items), &size) ? mem_alloc(MEM_QUERY, size) : NULL;
     enum err_code rc = ERR_OK;
     if (ctx.rank && ctx.pairs && items)
         sort_items(reg, &ctx, items, ids, n);

@@ -1,5 +1,9 @@
 /* engine/select.c: a snapshot of the series that match, from the head and the blocks of one view, and their samples.
- * Order of versions: blocks by sequence, then the head's generations; later ones win. */
+ * Order of versions: blocks by sequence, then the head's generations; later ones win.
+ *
+ * Labels of a series of the head are spelled out when somebody asks for them, some series at a time: counting or
+ * summing all needs none, and they are most of a select's memory. Their series stays, as its chunks do, while the view
+ * is held. */
 #include <stdlib.h>
 
 #include "engine/engine_private.h"
@@ -10,28 +14,22 @@ struct series_ref {
     uint32_t id;             /* there */
 };
 struct select_item {
-    struct labels labels;
-    struct series *head; /* NULL: no samples in the head */
+    struct label *labels;
+    uint32_t n_labels;
+    _Atomic bool spelled; /* labels are written: release in spell(), acquire in select_labels() */
+    struct series *head;  /* NULL: no samples in the head */
     struct series_ref *first, *last;
 };
 struct engine_select {
     struct tenant *tenant;
     struct view *view;
-    struct arena arena; /* labels and refs */
+    struct arena arena;  /* labels of blocks, refs */
+    struct label *space; /* for labels of the head; untouched until spelled */
+    struct lock lock;    /* rank LOCK_TENANT_GATE; guards the spelling */
     struct select_item *items;
     size_t n, cap;
     int64_t mint_ms, maxt_ms;
 };
-
-static enum err_code item_add(struct engine_select *sel, const struct select_item *item,
-                              struct err *err)
-{
-    void *items = sel->items;
-    enum err_code rc = mem_grow(MEM_QUERY, &items, &sel->cap, sel->n + 1, sizeof(*item), err);
-    sel->items = items;
-    if (!rc) sel->items[sel->n++] = *item;
-    return rc;
-}
 
 /* ---- the head ---- */
 
@@ -56,14 +54,53 @@ static size_t keep_overlapping(struct engine_select *sel, uint32_t *ids, size_t 
     return kept;
 }
 
-/* Texts of the labels stay as long as the view is held. */
-static enum err_code add_head_item(struct engine_select *sel, uint32_t id, struct err *err)
+/* Items in the order of ids, and room for their labels. Under the registry's lock. */
+static enum err_code add_head_items(struct engine_select *sel, const uint32_t *ids, size_t n,
+                                    struct err *err)
 {
     struct registry *reg = &sel->tenant->registry;
-    struct series *s = series_by_id(reg, id);
-    struct label *items = arena_alloc(&sel->arena, MAX_OF(s->n_pairs, 1) * sizeof(struct label), 8);
-    if (!items) return arena_fail(&sel->arena, err);
-    return item_add(sel, &(struct select_item){registry_labels(reg, s, items), s, NULL, NULL}, err);
+    size_t n_labels = 0, size;
+    for (size_t i = 0; i < n; i++) n_labels += series_by_id(reg, ids[i])->n_pairs;
+    sel->items = mem_calloc(MEM_QUERY, n, sizeof(*sel->items));
+    if (!mem_mul(n_labels, sizeof(struct label), &size) || !sel->items ||
+        !(sel->space = mem_alloc(MEM_QUERY, size)))
+        return err_set(err, ERR_NO_MEMORY, "no memory for a select of %zu series", n);
+    sel->cap = sel->n = n;
+    struct label *space = sel->space;
+    for (size_t i = 0; i < n; i++) {
+        struct series *s = series_by_id(reg, ids[i]);
+        sel->items[i].labels = space;
+        sel->items[i].n_labels = s->n_pairs;
+        sel->items[i].head = s;
+        space += s->n_pairs;
+    }
+    return ERR_OK;
+}
+
+#define SPELL_AHEAD 64 /* neighbours are asked for next: one turn with the locks for all */
+
+/* Writes the labels of item i and some more. */
+static void spell(struct engine_select *sel, size_t i)
+{
+    struct registry *reg = &sel->tenant->registry;
+    size_t end = MIN_OF(i + SPELL_AHEAD, sel->n);
+    lock_take(&sel->lock);
+    rwlock_read(&reg->lock);
+    for (; i < end; i++) {
+        struct select_item *item = &sel->items[i];
+        if (atomic_load_explicit(&item->spelled, memory_order_relaxed)) continue;
+        (void)registry_labels(reg, item->head, item->labels);
+        atomic_store_explicit(&item->spelled, true, memory_order_release);
+    }
+    rwlock_release(&reg->lock);
+    lock_release(&sel->lock);
+}
+
+static struct labels item_labels(struct engine_select *sel, size_t i)
+{
+    struct select_item *item = &sel->items[i];
+    if (!atomic_load_explicit(&item->spelled, memory_order_acquire)) spell(sel, i);
+    return (struct labels){item->labels, item->n_labels};
 }
 
 static enum err_code select_head(struct engine_select *sel, const struct matcher *matchers,
@@ -81,7 +118,7 @@ static enum err_code select_head(struct engine_select *sel, const struct matcher
     enum err_code rc = registry_select(reg, matchers, n_matchers, &scratch, &ids, &n, err);
     if (!rc) n = keep_overlapping(sel, ids, n);
     if (!rc) rc = registry_sort(reg, ids, n, err);
-    for (size_t i = 0; !rc && i < n; i++) rc = add_head_item(sel, ids[i], err);
+    if (!rc) rc = add_head_items(sel, ids, n, err);
     rwlock_release(&reg->lock);
     arena_release(&scratch);
     return rc;
@@ -98,7 +135,7 @@ static uint32_t join_find(const struct join *join, uint32_t tag, struct labels l
 {
     struct idmap_cursor c = idmap_find(&join->map, tag);
     for (uint32_t id; (id = idmap_next(&join->map, &c)) != 0;)
-        if (labels_eq(join->sel->items[id - 1].labels, labels)) return id;
+        if (labels_eq(item_labels(join->sel, id - 1), labels)) return id;
     return 0;
 }
 
@@ -119,8 +156,24 @@ static enum err_code join_begin(struct join *join, struct err *err)
 {
     enum err_code rc = ERR_OK;
     for (size_t i = 0; !rc && i < join->sel->n; i++)
-        rc = join_note(join, labels_tag(join->sel->items[i].labels), (uint32_t)i + 1, err);
+        rc = join_note(join, labels_tag(item_labels(join->sel, i)), (uint32_t)i + 1, err);
     return rc;
+}
+
+/* The labels are in the arena. */
+static enum err_code add_block_item(struct engine_select *sel, struct labels labels,
+                                    struct err *err)
+{
+    void *items = sel->items;
+    enum err_code rc = mem_grow(MEM_QUERY, &items, &sel->cap, sel->n + 1, sizeof(*sel->items), err);
+    sel->items = items;
+    if (rc) return rc;
+    struct select_item *item = &sel->items[sel->n++];
+    memset(item, 0, sizeof(*item));
+    item->labels = (struct label *)(uintptr_t)labels.items;
+    item->n_labels = (uint32_t)labels.n;
+    atomic_store_explicit(&item->spelled, true, memory_order_relaxed);
+    return ERR_OK;
 }
 
 static enum err_code join_series(struct join *join, uint32_t block_idx, uint32_t id,
@@ -128,15 +181,14 @@ static enum err_code join_series(struct join *join, uint32_t block_idx, uint32_t
 {
     struct engine_select *sel = join->sel;
     struct arena_mark mark = arena_mark(&sel->arena);
-    struct select_item item = {0};
-    enum err_code rc =
-        block_labels(sel->view->blocks[block_idx], id, &sel->arena, &item.labels, err);
+    struct labels labels;
+    enum err_code rc = block_labels(sel->view->blocks[block_idx], id, &sel->arena, &labels, err);
     if (rc) return rc;
-    uint32_t tag = labels_tag(item.labels), at = join_find(join, tag, item.labels);
+    uint32_t tag = labels_tag(labels), at = join_find(join, tag, labels);
     if (at) {
         arena_rewind(&sel->arena, mark);
     } else {
-        rc = item_add(sel, &item, err);
+        rc = add_block_item(sel, labels, err);
         at = (uint32_t)sel->n;
         if (!rc) rc = join_note(join, tag, at, err);
         if (rc) return rc;
@@ -177,8 +229,9 @@ static enum err_code join_block(struct join *join, uint32_t block_idx,
 
 static int compare_items(const void *a, const void *b)
 {
-    return labels_cmp(((const struct select_item *)a)->labels,
-                      ((const struct select_item *)b)->labels);
+    const struct select_item *x = a, *y = b; /* both are spelled: join_begin, add_block_item */
+    return labels_cmp((struct labels){x->labels, x->n_labels},
+                      (struct labels){y->labels, y->n_labels});
 }
 
 /* Series of the head come first and sorted; those only in blocks are sorted and merged in. */
@@ -232,6 +285,7 @@ enum err_code tenant_select(struct tenant *t, const struct matcher *matchers, si
     sel->mint_ms = mint_ms;
     sel->maxt_ms = maxt_ms;
     arena_init(&sel->arena, MEM_QUERY, 0);
+    lock_init(&sel->lock, LOCK_TENANT_GATE);
     /* The view first: what a flush moves out of the head after this is kept there for it. */
     sel->view = views_take(&t->views);
     enum err_code rc = select_head(sel, matchers, n_matchers, err);
@@ -252,7 +306,7 @@ size_t select_count(const struct engine_select *sel)
 struct labels select_labels(const struct engine_select *sel, size_t i)
 {
     ASSERT(i < sel->n);
-    return sel->items[i].labels;
+    return item_labels((struct engine_select *)(uintptr_t)sel, i); /* what is written is a cache */
 }
 
 void select_release(struct engine_select *sel)
@@ -260,6 +314,8 @@ void select_release(struct engine_select *sel)
     if (!sel) return;
     views_give(&sel->tenant->views, sel->view);
     arena_release(&sel->arena);
+    lock_destroy(&sel->lock);
+    mem_free(sel->space);
     mem_free(sel->items);
     mem_free(sel);
 }
