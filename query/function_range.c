@@ -103,7 +103,7 @@ static double *copy_values(const struct range_window *w, const struct floats *f,
     if (xs)
         memcpy(xs, f->v, f->n * sizeof(*xs));
     else
-        (void)arena_fail(w->arena, err); /* the caller returns err->code */
+        err_ignore(arena_fail(w->arena, err)); /* the caller returns err->code */
     return xs;
 }
 
