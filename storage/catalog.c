@@ -17,7 +17,7 @@
 #define FILE_NAME "catalog.sqlite"
 #define SCHEMA_VERSION 1
 #define APPLICATION_ID 0x51504355 /* "QPCU" */
-#define BUSY_TIMEOUT_MS 500 /* the engine's lock comes first: nobody else should be here */
+#define BUSY_TIMEOUT_MS 500       /* the engine's lock comes first: nobody else should be here */
 
 static const char schema_sql[] = "CREATE TABLE tenants ("
                                  " incarnation INTEGER PRIMARY KEY AUTOINCREMENT,"

@@ -92,7 +92,8 @@
 #define PAGE_RAW_BYTES_MAX (UINT32_C(64) << 20) /* what one page may take in memory */
 #define PAGE_CODEC_SHIFT 28
 enum page_codec { PAGE_PLAIN = 0, PAGE_LZ4 = 1 };
-static_assert(PAGE_RAW_BYTES_MAX < UINT32_C(1) << PAGE_CODEC_SHIFT, "length and codec share a word");
+static_assert(PAGE_RAW_BYTES_MAX < UINT32_C(1) << PAGE_CODEC_SHIFT,
+              "length and codec share a word");
 
 enum block_section {
     SECTION_CHUNKS = 1,
