@@ -487,14 +487,14 @@ static void a_journal_keeps_the_order(void **state)
         struct io *io = io_sim_io(sim);
         io_sim_set_ordered_dirs(sim, true);
         for (int i = 0; i < 5; i++) {
-            char path[8];
+            char path[16];
             snprintf(path, sizeof(path), "/%d", i);
             file_close(must_open(io, path, RW_CREATE));
         }
         io_sim_power_cut(sim);
         bool gone = false;
         for (int i = 0; i < 5; i++) {
-            char path[8];
+            char path[16];
             snprintf(path, sizeof(path), "/%d", i);
             bool there = io_exists(io, path);
             CHECK(!(gone && there));
