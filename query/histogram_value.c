@@ -50,6 +50,8 @@ static void side_move(struct value_side *to, const struct value_side *from)
 {
     to->n = from->n;
     if (from->n == 0) return;
+    ASSERT(to->cap >= from->n);
+    ASSERT(to->index != NULL);
     memcpy(to->index, from->index, from->n * sizeof(*to->index));
     memcpy(to->v, from->v, from->n * sizeof(*to->v));
     memcpy(to->c, from->c, from->n * sizeof(*to->c));
@@ -367,6 +369,7 @@ static enum err_code side_add(struct arena *arena, struct value_side *to,
     if (rc) return rc;
     uint32_t i = to->n, k = from->n;
     to->n += missing;
+    ASSERT(to->index != NULL || k == 0);
     for (uint32_t out = to->n; k > 0;) {
         double x = negate ? -from->v[k - 1] : from->v[k - 1];
         double xc = negate ? -from->c[k - 1] : from->c[k - 1];

@@ -1,5 +1,5 @@
-/* query/kahan.c: compensated sums and means (Kahan-Babuška, in Neumaier's form of 1974). The order of the operations is
- * the definition; the build forbids contraction. */
+/* query/kahan.c: compensated sums and means (Kahan-Babuška, in Neumaier's form of 1974). The order of the
+ * operations is the definition; the build forbids contraction. */
 #include <math.h>
 
 #include "query/kernel.h"

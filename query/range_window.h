@@ -2,7 +2,7 @@
 #ifndef QUIPU_QUERY_RANGE_WINDOW_H
 #define QUIPU_QUERY_RANGE_WINDOW_H
 
-#include "query/kernel.h"
+#include "query/histogram_value.h"
 
 enum window_kinds { WINDOW_FLOATS, WINDOW_HISTOGRAMS, WINDOW_MIXED };
 /* Of the samples [from, to); not empty. */
@@ -54,14 +54,18 @@ MUST_USE enum err_code range_rate_extended(enum function_id id, const struct ran
                                            struct point *out, struct err *err);
 
 /* A difference of histograms under work: last - first, plus what resets lost. */
-struct histogram_delta; /* rate.c, in the scratch arena */
-MUST_USE enum err_code histogram_delta_new(struct arena *scratch, const struct range_window *w,
-                                           const struct histogram *last, int32_t schema_max,
-                                           struct histogram_delta **out, struct err *err);
+struct histogram_delta {
+    struct arena *scratch;
+    const struct range_window *w;
+    struct histogram_value value;
+};
+MUST_USE enum err_code histogram_delta_init(struct histogram_delta *d, struct arena *scratch,
+                                            const struct range_window *w,
+                                            const struct histogram *last, int32_t schema_max,
+                                            struct err *err);
 /* False in *fits: of another kind; noted. */
 MUST_USE enum err_code histogram_delta_apply(struct histogram_delta *d, const struct histogram *h,
                                              bool subtract, bool *fits, struct err *err);
-double histogram_delta_count(const struct histogram_delta *d);
 /* Times f, or divided by it, as a gauge. */
 MUST_USE enum err_code histogram_delta_finish(struct histogram_delta *d, double f, bool divide,
                                               struct point *out, struct err *err);

@@ -126,22 +126,13 @@ static void rate_floats(enum function_id id, const struct range_window *w, struc
 
 /* ---- histograms ---- */
 
-struct histogram_delta {
-    struct arena *scratch;
-    const struct range_window *w;
-    struct histogram_value value;
-};
-
-enum err_code histogram_delta_new(struct arena *scratch, const struct range_window *w,
-                                  const struct histogram *last, int32_t schema_max,
-                                  struct histogram_delta **out, struct err *err)
+enum err_code histogram_delta_init(struct histogram_delta *d, struct arena *scratch,
+                                   const struct range_window *w, const struct histogram *last,
+                                   int32_t schema_max, struct err *err)
 {
-    struct histogram_delta *d = ARENA_NEW(scratch, struct histogram_delta);
-    if (!d) return arena_fail(scratch, err);
     *d = (struct histogram_delta){.scratch = scratch, .w = w};
     enum err_code rc = histogram_value_load(scratch, last, false, &d->value, err);
     if (!rc && !histogram_is_custom(last)) histogram_value_reduce(&d->value, schema_max);
-    *out = d;
     return rc;
 }
 
@@ -159,11 +150,6 @@ enum err_code histogram_delta_apply(struct histogram_delta *d, const struct hist
     if (!rc) rc = histogram_value_add(d->scratch, &d->value, &x, subtract, &reconciled, err);
     if (reconciled) window_note(d->w, subtract ? NOTE_RECONCILED_SUB : NOTE_RECONCILED_ADD);
     return rc;
-}
-
-double histogram_delta_count(const struct histogram_delta *d)
-{
-    return d->value.count;
 }
 
 enum err_code histogram_delta_finish(struct histogram_delta *d, double f, bool divide,
@@ -230,16 +216,16 @@ static enum err_code rate_histograms_in(enum function_id id, const struct range_
     size_t skip = first_is_empty && !g.from_zero ? 1 : 0;
     int32_t schema;
     if (!common_schema(w, counter, skip, &schema)) return ERR_OK;
-    struct histogram_delta *d;
-    enum err_code rc = histogram_delta_new(scratch, w, w->h[w->n - 1], schema, &d, err);
+    struct histogram_delta d;
+    enum err_code rc = histogram_delta_init(&d, scratch, w, w->h[w->n - 1], schema, err);
     if (!rc && !g.from_zero && !first_is_empty)
-        rc = histogram_delta_apply(d, w->h[0], true, &fits, err);
+        rc = histogram_delta_apply(&d, w->h[0], true, &fits, err);
     for (size_t i = 1 + skip; counter && !rc && fits && i < w->n; i++) {
-        if (histogram_resets(w, i)) rc = histogram_delta_apply(d, w->h[i - 1], false, &fits, err);
+        if (histogram_resets(w, i)) rc = histogram_delta_apply(&d, w->h[i - 1], false, &fits, err);
     }
     if (rc || !fits) return rc;
-    g.delta = histogram_delta_count(d);
-    return histogram_delta_finish(d, extrapolate(w, &g, id == FN_RATE), false, out, err);
+    g.delta = d.value.count;
+    return histogram_delta_finish(&d, extrapolate(w, &g, id == FN_RATE), false, out, err);
 }
 
 static enum err_code rate_histograms(enum function_id id, const struct range_window *w,
@@ -277,14 +263,14 @@ static enum err_code instant_histograms(const struct range_window *w, bool count
     if (!counter && !both_gauges) window_note(w, NOTE_NOT_A_GAUGE);
     struct arena scratch;
     arena_init(&scratch, MEM_QUERY, w->arena->budget_bytes);
-    struct histogram_delta *d;
+    struct histogram_delta d;
     bool fits = true;
-    enum err_code rc = histogram_delta_new(&scratch, w, w->h[last], HISTOGRAM_SCHEMA_MAX, &d, err);
+    enum err_code rc = histogram_delta_init(&d, &scratch, w, w->h[last], HISTOGRAM_SCHEMA_MAX, err);
     if (!rc && !(counter && histogram_resets(w, last)))
-        rc = histogram_delta_apply(d, before, true, &fits, err);
+        rc = histogram_delta_apply(&d, before, true, &fits, err);
     if (!rc && fits)
-        rc = counter ? histogram_delta_finish(d, seconds, true, out, err)
-                     : histogram_delta_finish(d, 1, false, out, err);
+        rc = counter ? histogram_delta_finish(&d, seconds, true, out, err)
+                     : histogram_delta_finish(&d, 1, false, out, err);
     arena_release(&scratch);
     return rc;
 }

@@ -105,13 +105,13 @@ static enum err_code extended_histograms(enum function_id id, const struct range
     if (r->left_between) rc = histogram_at(w, r->first, w->start_ms, counter, &left, err);
     if (!rc && r->right_between) rc = histogram_at(w, r->last - 1, w->end_ms, counter, &right, err);
     if (rc || !left || !right) return rc;
-    struct histogram_delta *d;
-    rc = histogram_delta_new(scratch, w, right, right->schema, &d, err);
-    if (!rc) rc = histogram_delta_apply(d, left, true, &fits, err);
-    if (!rc && fits && counter) rc = add_held(d, w, r, &fits, err);
+    struct histogram_delta d;
+    rc = histogram_delta_init(&d, scratch, w, right, right->schema, err);
+    if (!rc) rc = histogram_delta_apply(&d, left, true, &fits, err);
+    if (!rc && fits && counter) rc = add_held(&d, w, r, &fits, err);
     if (rc || !fits) return rc;
     bool per_second = id == FN_RATE;
-    return histogram_delta_finish(d, per_second ? duration_seconds(w->range_ms) : 1, per_second,
+    return histogram_delta_finish(&d, per_second ? duration_seconds(w->range_ms) : 1, per_second,
                                   out, err);
 }
 

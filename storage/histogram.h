@@ -58,7 +58,8 @@ static inline bool histogram_is_stale(const struct histogram *h)
 /* All bytes: bit-exact both ways. Version byte first. */
 void histogram_encode(struct buf *out, const struct histogram *h);
 /* Bounded and checked: spans add up to buckets, offsets of later spans >= 0, known schema, bounds strictly
- * ascending and below +Inf, indexes within HISTOGRAM_INDEX_MAX, custom buckets within the bounds. The result lives in the arena. ERR_CORRUPT. */
+ * ascending and below +Inf, indexes within HISTOGRAM_INDEX_MAX, custom buckets within the bounds. The result
+ * lives in the arena. ERR_CORRUPT. */
 MUST_USE enum err_code histogram_decode(struct reader *r, struct arena *arena,
                                         struct histogram **out, struct err *err);
 /* What a receiver refuses (remote write): ERR_INVALID with the text of the peers. Float histograms are not
