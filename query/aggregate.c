@@ -124,6 +124,16 @@ static enum err_code take_in_all(struct op_aggregate *agg, struct err *err)
     }
 }
 
+static enum err_code drop_all(struct op_aggregate *agg, struct err *err)
+{
+    for (;;) {
+        struct eval_batch batch;
+        enum err_code rc = op_next(agg->arg, &batch, err);
+        if (!rc && batch.n) rc = eval_poll(agg->op.eval, err);
+        if (rc || !batch.n) return rc;
+    }
+}
+
 static enum err_code finish(struct op_aggregate *agg, struct err *err)
 {
     if (agg->class->finish_all) return agg->class->finish_all(agg, err);
@@ -138,7 +148,10 @@ static enum err_code aggregate_next(struct op *op, struct eval_batch *out, struc
     struct op_aggregate *agg = CONTAINER_OF(op, struct op_aggregate, op);
     *out = (struct eval_batch){NULL, 0};
     enum err_code rc = ERR_OK;
-    if (!agg->started && agg->class->start) rc = agg->class->start(agg, &agg->done, err);
+    if (!agg->started && agg->class->start) {
+        rc = agg->class->start(agg, &agg->done, err);
+        if (!rc && agg->done) rc = drop_all(agg, err);
+    }
     agg->started = true;
     if (rc || agg->done) return rc;
     if (streams(agg->class)) return stream_next(agg, out, err);

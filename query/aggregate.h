@@ -28,7 +28,8 @@ struct op_aggregate {
 
 /* An operation. All functions but `add` may be NULL. */
 struct agg_class {
-    /* Checks the parameter. *nothing: the result is empty, whatever the input. */
+    /* Checks the parameter. *nothing: the result is empty, whatever the input (evaluated all the same: its errors and
+     * notes count). */
     enum err_code (*start)(struct op_aggregate *agg, bool *nothing, struct err *err);
     enum err_code (*group_init)(struct op_aggregate *agg, struct agg_group *group, struct err *err);
     /* Takes in a series of the group; it may be changed in place. */

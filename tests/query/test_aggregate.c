@@ -97,6 +97,12 @@ static void test_topk(void **state)
     CHECK_INSTANT(f, "topk(0.9, r)", 0, "");
     CHECK_INSTANT(f, "topk(1.9, r)", 0, "{__name__=\"r\", i=\"9\"} 5\n");
     CHECK_INSTANT(f, "topk(-1, r)", 0, "");
+    /* What is not shown can fail all the same. */
+    CHECK_INSTANT(f, "topk(0, r * on () group_left () r)", 0,
+                  "error execution: found duplicate series for the match group {} on the right "
+                  "hand-side of the operation: [{__name__=\"r\", g=\"a\", i=\"1\"}, "
+                  "{__name__=\"r\", g=\"a\", i=\"2\"}];many-to-many matching not allowed: "
+                  "matching labels must be unique on one side\n");
     CHECK_INSTANT(f, "topk(NaN, r)", 0, "error execution: Parameter value is NaN\n");
     CHECK_INSTANT(f, "topk(1e300, r)", 0, "error execution: Scalar value 1e+300 overflows int64\n");
     CHECK_INSTANT(f, "limitk(-1e300, r)", 0,
