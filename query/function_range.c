@@ -173,8 +173,14 @@ static void trend(enum function_id id, const struct range_window *w, const struc
 
 static enum err_code bad_factor(const char *name, const char *symbol, double v, struct err *err)
 {
-    return err_set(err, ERR_EXECUTION, "invalid %s factor. Expected: 0 < %s < 1, got: %f", name,
-                   symbol, v);
+    if (isfinite(v))
+        return err_set(err, ERR_EXECUTION, "invalid %s factor. Expected: 0 < %s < 1, got: %f", name,
+                       symbol, v);
+    return err_set(err, ERR_EXECUTION, "invalid %s factor. Expected: 0 < %s < 1, got: %s", name,
+                   symbol,
+                   isnan(v) ? "NaN"
+                   : v > 0  ? "+Inf"
+                            : "-Inf");
 }
 
 /* Brown and Holt: a level s1 and a trend b, each smoothed. */

@@ -157,6 +157,9 @@ static void test_trends(void **state)
     args[0] = 0.5, args[1] = 1;
     CHECK_ERR(range_function(FN_DOUBLE_EXPONENTIAL_SMOOTHING, &w, &out, &f.err), ERR_EXECUTION);
     CHECK_STR(str_of(f.err.text), "invalid trend factor. Expected: 0 < tf < 1, got: 1.000000");
+    args[1] = -INFINITY;
+    CHECK_ERR(range_function(FN_DOUBLE_EXPONENTIAL_SMOOTHING, &w, &out, &f.err), ERR_EXECUTION);
+    CHECK_STR(str_of(f.err.text), "invalid trend factor. Expected: 0 < tf < 1, got: -Inf");
     window_release(&f);
 }
 
