@@ -350,10 +350,14 @@ static enum err_code build_generic_call(struct planner *p, const struct node_cal
 
 /* ---- absent ---- */
 
-static bool matched_once(const struct node_selector *sel, size_t i)
+/* Does matcher i settle its label? The first `=` does, and any matcher behind it unsettles it again. */
+static bool settles_label(const struct node_selector *sel, size_t i)
 {
+    const struct matcher *all = sel->matchers;
+    if (all[i].op != MATCH_EQ) return false;
     for (size_t k = 0; k < sel->n_matchers; k++)
-        if (k != i && str_eq(sel->matchers[k].name, sel->matchers[i].name)) return false;
+        if (str_eq(all[k].name, all[i].name) && (k > i || (k < i && all[k].op == MATCH_EQ)))
+            return false;
     return true;
 }
 
@@ -371,8 +375,8 @@ static enum err_code absent_labels(struct planner *p, const struct node *arg, st
     size_t n = 0;
     for (size_t i = 0; i < sel->n_matchers; i++) {
         const struct matcher *m = &sel->matchers[i];
-        if (m->op != MATCH_EQ || m->value.len == 0 || str_eq(m->name, STR(LABEL_NAME))) continue;
-        if (!matched_once(sel, i)) continue;
+        if (m->value.len == 0 || str_eq(m->name, STR(LABEL_NAME))) continue;
+        if (!settles_label(sel, i)) continue;
         items[n++] = (struct label){m->name, m->value};
     }
     bool unique = labels_sort(items, n);
