@@ -421,7 +421,7 @@ enum err_code op_open_quantile(struct eval *eval, const struct plan *plan, struc
     if (!op) return eval_no_memory(eval, err);
     op_init(&op->op, &QUANTILE, eval, plan);
     *out = &op->op;
-    op->pos_vector = NODE_AS(call, plan->node)->args[plan->main_arg]->pos;
+    op->pos_vector = node_unparen(NODE_AS(call, plan->node)->args[plan->main_arg])->pos;
     if (plan->fn == FN_HISTOGRAM_QUANTILES) op->label = plan->args[1]->text;
     key_table_init(&op->keys, eval);
     enum err_code rc = eval_scalar_args(eval, plan, &op->args, err);

@@ -264,6 +264,10 @@ static void test_histogram_quantile(void **state)
         f, "histogram_quantile(0.5, bad)", 0,
         "warn: PromQL warning: bucket label \"le\" is missing or has a malformed value of "
         "\"x\" for metric name \"bad\" (1:25)\n");
+    CHECK_INSTANT(
+        f, "histogram_quantile(0.5, ((bad)))", 0,
+        "warn: PromQL warning: bucket label \"le\" is missing or has a malformed value of "
+        "\"x\" for metric name \"bad\" (1:27)\n");
     CHECK_INSTANT(f, "histogram_quantiles(b, \"q\", 0.5, 1)", 0,
                   "{q=\"0.5\"} 0.625\n{q=\"1.0\"} 1\n");
     CHECK_INSTANT(f, "histogram_fraction(0, 0.5, b)", 0, "{} 0.4\n");
