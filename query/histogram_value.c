@@ -421,3 +421,60 @@ enum err_code histogram_value_add(struct arena *arena, struct histogram_value *t
     if (rc) return rc;
     return side_add(arena, &to->neg, &from->neg, negate, to->compensated, err);
 }
+
+/* Where the buckets of a span, the first of them `index`, stand among those of `to`; searched from *i on. Indexes rise
+ * one by one at least: if both ends fit, all between do. */
+static bool find_span(const struct value_side *to, int64_t index, uint32_t length, uint32_t *i)
+{
+    while (*i < to->n && to->index[*i] < index) ++*i;
+    return length <= to->n - *i && to->index[*i] == index &&
+           to->index[*i + length - 1] == index + length - 1;
+}
+
+static void add_counts(double *restrict v, double *restrict c, const double *restrict counts,
+                       uint32_t n, bool compensated)
+{
+    for (uint32_t i = 0; compensated && i < n; i++) kahan_add(counts[i], &v[i], &c[i]);
+    for (uint32_t i = 0; !compensated && i < n; i++) v[i] += counts[i];
+}
+
+/* With counts NULL only looks if all of them have a place. */
+static bool side_add_within(struct value_side *to, const struct histogram_span *spans,
+                            uint32_t n_spans, const double *counts, bool compensated)
+{
+    int64_t index = 0;
+    uint32_t i = 0;
+    for (uint32_t s = 0; s < n_spans; s++) {
+        uint32_t length = spans[s].length;
+        index += spans[s].offset;
+        if (length == 0) continue;
+        if (!find_span(to, index, length, &i)) return false;
+        if (counts) {
+            add_counts(&to->v[i], &to->c[i], counts, length, compensated);
+            counts += length;
+        }
+        index += length;
+        i += length;
+    }
+    return true;
+}
+
+bool histogram_value_add_within(struct histogram_value *to, const struct histogram *h)
+{
+    if (to->schema != h->schema || to->zero_threshold != h->zero_threshold ||
+        to->n_bounds != h->n_bounds)
+        return false;
+    for (uint32_t i = 0; i < h->n_bounds; i++) {
+        if (to->bounds[i] != h->bounds[i]) return false;
+    }
+    if (!side_add_within(&to->pos, h->pos_spans, h->n_pos_spans, NULL, false) ||
+        !side_add_within(&to->neg, h->neg_spans, h->n_neg_spans, NULL, false))
+        return false;
+    number_add(to->compensated, h->zero_count, &to->zero, &to->zero_c);
+    number_add(to->compensated, h->count, &to->count, &to->count_c);
+    number_add(to->compensated, h->sum, &to->sum, &to->sum_c);
+    bool fits = side_add_within(&to->pos, h->pos_spans, h->n_pos_spans, h->pos, to->compensated) &&
+                side_add_within(&to->neg, h->neg_spans, h->n_neg_spans, h->neg, to->compensated);
+    ASSERT(fits);
+    return true;
+}

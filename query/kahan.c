@@ -1,20 +1,6 @@
 /* query/kahan.c: compensated sums and means (Kahan-Babuška, in Neumaier's form of 1974). The order of the
  * operations is the definition; the build forbids contraction. */
-#include <math.h>
-
 #include "query/kernel.h"
-
-void kahan_add(double x, double *sum, double *c)
-{
-    double t = *sum + x;
-    if (isinf(t))
-        *c = 0;
-    else if (fabs(*sum) >= fabs(x))
-        *c += (*sum - t) + x;
-    else
-        *c += (x - t) + *sum;
-    *sum = t;
-}
 
 void average_add(struct average *a, double x)
 {

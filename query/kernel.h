@@ -4,6 +4,8 @@
 #ifndef QUIPU_QUERY_KERNEL_H
 #define QUIPU_QUERY_KERNEL_H
 
+#include <math.h>
+
 #include "query/ast.h"
 #include "query/function.h"
 #include "query/notes.h"
@@ -63,8 +65,17 @@ double histogram_extract(enum function_id id, const struct histogram *h);
 double binary_float(enum binary_op op, double a, double b);
 bool compare_float(enum binary_op op, double a, double b);
 
-/* Kahan-Neumaier: adds x to (*sum, *c). */
-void kahan_add(double x, double *sum, double *c);
+/* Kahan-Neumaier: adds x to (*sum, *c); *c is what roundings lost, 0 once the sum is infinite. Selects instead of
+ * branches: which of both is larger is anyone's guess. */
+static inline void kahan_add(double x, double *sum, double *c)
+{
+    double s = *sum, t = s + x;
+    bool swap = !(fabs(s) >= fabs(x));
+    double large = swap ? x : s, small = swap ? s : x;
+    double loss = *c + ((large - t) + small);
+    *c = isinf(t) ? 0 : loss;
+    *sum = t;
+}
 /* Incremental average as `avg` and `avg_over_time` do it; zero-initialise. */
 struct average {
     double sum, c, mean;
