@@ -416,6 +416,13 @@ static enum err_code max_flushed_pos(void *ctx, const struct catalog_tenant *row
     return ERR_OK;
 }
 
+/* Definitions that the log knew may be lost: every series is logged again. */
+static void log_lost(void *ctx)
+{
+    struct engine *e = ctx;
+    atomic_fetch_add_explicit(&e->wal_epoch, 1, memory_order_acq_rel);
+}
+
 static enum err_code open_wal(struct engine *e, struct err *err)
 {
     char path[IO_PATH_BYTES];
@@ -424,6 +431,8 @@ static enum err_code open_wal(struct engine *e, struct err *err)
     struct wal_config config = wal_config_default(path);
     config.sync = e->config.wal_sync;
     config.segment_bytes = e->config.wal_segment_bytes;
+    config.lost = log_lost;
+    config.lost_ctx = e;
     /* Were the log lost, records at positions that the catalog calls flushed would be skipped one day. */
     rc = catalog_tenants(e->catalog, max_flushed_pos, &config.min_pos, err);
     if (rc) return rc;

@@ -34,7 +34,7 @@ struct engine {
     struct head_stripe stripes[HEAD_STRIPES];
     _Atomic uint64_t n_series;  /* of all tenants; relaxed */
     _Atomic int64_t head_bytes; /* relaxed */
-    /* Failed log writes. A completion raises it before any later record's completion runs. acquire, release */
+    /* Failures of the log, raised before any later record's completion runs. acquire, release */
     _Atomic uint32_t wal_epoch;
 
     struct lock create_lock;    /* rank LOCK_ENGINE: one new tenant at a time */

@@ -2,8 +2,8 @@
  * samples and one of histograms, then the head.
  *
  * The completion waits for all records of the request and for the head, whichever comes last, and reports the first
- * failure. A record may rest on a definition that another request logged: when any log write fails, wal_epoch rises
- * before later completions run, and what was begun under the old epoch is not acknowledged. */
+ * failure. A record may rest on a definition that another request logged: when any write or fsync of the log fails,
+ * wal_epoch rises before later completions run, and what was begun under the old epoch is not acknowledged. */
 #include "engine/engine_private.h"
 #include "wal/record.h"
 
@@ -40,9 +40,7 @@ static void op_release(struct write_op *op, enum err_code rc)
 static void record_done(void *arg, enum err_code rc)
 {
     struct write_op *op = arg;
-    if (rc)
-        atomic_fetch_add_explicit(&op->engine->wal_epoch, 1, memory_order_acq_rel);
-    else if (atomic_load_explicit(&op->engine->wal_epoch, memory_order_acquire) != op->wal_epoch)
+    if (!rc && atomic_load_explicit(&op->engine->wal_epoch, memory_order_acquire) != op->wal_epoch)
         rc = ERR_IO; /* it may name series whose definition was lost */
     op_release(op, rc);
 }

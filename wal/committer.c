@@ -163,6 +163,7 @@ static void commit_failed(struct wal *wal, const struct err *why)
     wal->in_segment = false;
     wal->fresh_pos = wal_position_jump(wal->next_pos);
     lock_release(&wal->lock);
+    if (wal->config.lost) wal->config.lost(wal->config.lost_ctx);
     batch_done(wal, why->code);
     if (batch_take(wal)) batch_done(wal, why->code);
 }

@@ -40,6 +40,10 @@ struct wal_config {
     int64_t sync_interval_ms; /* 1000 */
     uint64_t
         min_pos; /* 0: positions lie beyond this even when the log is gone: the caller has noted it */
+    /* After a failed write or fsync, also one that no record waited for, and before any later record's `done`: what
+     * was acknowledged without an fsync may be lost. On the thread of `done`, with its duties. May be NULL. */
+    void (*lost)(void *ctx);
+    void *lost_ctx;
 };
 struct wal_config wal_config_default(const char *dir);
 
