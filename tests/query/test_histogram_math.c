@@ -521,6 +521,43 @@ static void test_mean_overflow(void **state)
           SUM(true, "sum:NaN count:2", "count:4")->count == 3);
 }
 
+/* Other counts in the same buckets. */
+static struct histogram *gen_like(struct rng *rng, const struct histogram *like)
+{
+    struct histogram *h;
+    CHECK_OK(histogram_copy(&arena, like, &h, &err), &err);
+    for (uint32_t i = 0; i < h->n_pos; i++) h->pos[i] += (double)rng_below(rng, 5);
+    for (uint32_t i = 0; i < h->n_neg; i++) h->neg[i] += (double)rng_below(rng, 5);
+    h->zero_count += (double)rng_below(rng, 3);
+    h->count = total(h);
+    h->sum = (double)rng_below(rng, 1000);
+    return h;
+}
+
+/* One layout, the usual case: a reset is what any bucket says. */
+static void test_resets_of_one_layout(void **state)
+{
+    (void)state;
+    struct rng rng;
+    PROPERTY_LOOP(&rng, 2000)
+    {
+        struct histogram *prev = gen(&rng, (int32_t)rng_below(&rng, 13) - 4), *cur;
+        cur = gen_like(&rng, prev);
+        CHECK(!histogram_is_reset(cur, prev));
+        double *fallen = rng_chance(&rng, 0.5) ? cur->pos : cur->neg;
+        uint32_t n = fallen == cur->pos ? cur->n_pos : cur->n_neg,
+                 i = n ? (uint32_t)rng_below(&rng, n) : 0;
+        if (n) {
+            double before = fallen == cur->pos ? prev->pos[i] : prev->neg[i];
+            fallen[i] = before - 1; /* the count does not show it */
+            CHECK(histogram_is_reset(cur, prev));
+            fallen[i] = NAN; /* compares as no fall */
+            CHECK(!histogram_is_reset(cur, prev));
+        }
+        arena_reset(&arena);
+    }
+}
+
 static void test_sum_naive(void **state)
 {
     (void)state;
@@ -528,12 +565,14 @@ static void test_sum_naive(void **state)
     PROPERTY_LOOP(&rng, 300)
     {
         struct histogram_sum *sum = NULL;
-        struct histogram *plain = NULL, *out;
+        struct histogram *plain = NULL, *first = NULL, *out;
         unsigned notes = 0;
         size_t n = 1 + rng_below(&rng, 6);
         for (size_t i = 0; i < n; i++) {
             struct histogram *h = gen(&rng, (int32_t)rng_below(&rng, 13) - 4);
             h->zero_threshold = rng_chance(&rng, 0.3) ? rng_unit(&rng) : 0;
+            if (first && rng_chance(&rng, 0.5)) h = gen_like(&rng, first);
+            if (!first) first = h;
             plain = plain ? add(plain, h, &notes) : h;
             CHECK_OK(histogram_sum_add(&arena, &sum, h, &notes, &err), &err);
         }
@@ -723,13 +762,28 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(test_bound_table),     T(test_bounds),        T(test_text),
-        T(test_buckets),         T(test_walks),         T(test_add_examples),
-        T(test_custom_bounds),   T(test_hints),         T(test_add_naive),
-        T(test_add_keeps_count), T(test_scale),         T(test_sums),
-        T(test_sum_hints),       T(test_mean_overflow), T(test_sum_naive),
-        T(test_equal),           T(test_resets),        T(test_trim),
-        T(test_trim_parts),      T(test_interpolate),   T(test_hostile),
+        T(test_bound_table),
+        T(test_bounds),
+        T(test_text),
+        T(test_buckets),
+        T(test_walks),
+        T(test_add_examples),
+        T(test_custom_bounds),
+        T(test_hints),
+        T(test_add_naive),
+        T(test_add_keeps_count),
+        T(test_scale),
+        T(test_sums),
+        T(test_sum_hints),
+        T(test_mean_overflow),
+        T(test_resets_of_one_layout),
+        T(test_sum_naive),
+        T(test_equal),
+        T(test_resets),
+        T(test_trim),
+        T(test_trim_parts),
+        T(test_interpolate),
+        T(test_hostile),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
