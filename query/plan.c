@@ -350,14 +350,22 @@ static enum err_code build_generic_call(struct planner *p, const struct node_cal
 
 /* ---- absent ---- */
 
-/* Does matcher i settle its label? The first `=` does, and any matcher behind it unsettles it again. */
+/* Does matcher k leave open the label that matcher i, an `=`, would settle? */
+static bool unsettles(const struct node_selector *sel, size_t k, size_t i)
+{
+    const struct matcher *m = &sel->matchers[k];
+    bool takes_away = m->op == MATCH_NEQ || m->op == MATCH_NRE;
+    return k > i || (k < i && (m->op == MATCH_EQ || (takes_away && matcher_matches_empty(m))));
+}
+
+/* Of one label's matchers the first `=` settles it, and any behind it unsettles it again. Prometheus looks at the
+ * matchers as its index has sorted them: those that take series away come last. */
 static bool settles_label(const struct node_selector *sel, size_t i)
 {
     const struct matcher *all = sel->matchers;
     if (all[i].op != MATCH_EQ) return false;
     for (size_t k = 0; k < sel->n_matchers; k++)
-        if (str_eq(all[k].name, all[i].name) && (k > i || (k < i && all[k].op == MATCH_EQ)))
-            return false;
+        if (str_eq(all[k].name, all[i].name) && unsettles(sel, k, i)) return false;
     return true;
 }
 

@@ -169,6 +169,8 @@ static void test_absent(void **state)
     CHECK_INSTANT(f, "absent(no{a=\"b\", a=\"c\"})", 0, "{} 1\n");
     CHECK_INSTANT(f, "absent(no{a=\"b\", a=~\"c\"})", 0, "{} 1\n");
     CHECK_INSTANT(f, "absent(no{a=~\"c\", a=\"b\"})", 0, "{a=\"b\"} 1\n");
+    CHECK_INSTANT(f, "absent(no{a!=\"\", a=\"b\"})", 0, "{a=\"b\"} 1\n");
+    CHECK_INSTANT(f, "absent(no{a!=\"c\", a=\"b\"})", 0, "{} 1\n");
     CHECK_INSTANT(f, "absent(sum(no{a=\"b\"}))", 0, "{} 1\n");
     CHECK_INSTANT(f, "absent(g)", 0, "");
     CHECK_RANGE(f, "absent(g{x=\"2\"})", 120, 180, 30, "{x=\"2\"} _ 1 _\n");
