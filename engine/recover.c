@@ -18,6 +18,7 @@ struct block_list {
     struct engine *engine;
     struct tenant *tenant;
     int64_t created_ms; /* of the tenant's row */
+    bool log_is_whole;  /* from the tenant's flushed_pos on */
     struct block_info *items;
     size_t n, cap;
     struct block **opened;
@@ -94,7 +95,8 @@ static bool note_stray(void *ctx, const char *name, bool is_dir)
 }
 
 /* Removes a block that this catalog never knew: of a flush (or a replay) that a crash ended. Any other stranger is
- * told about and left alone: it may be all that is left of something. */
+ * told about and left alone: it may be all that is left of something. So may this one if the log does not reach back
+ * to where the catalog says that the tenant was flushed: then the catalog may be from before. */
 static void judge_stray(struct block_list *list, const struct ulid *ulid)
 {
     struct tenant *t = list->tenant;
@@ -107,7 +109,7 @@ static void judge_stray(struct block_list *list, const struct ulid *ulid)
     if (ours) {
         const struct block_info *info = block_info(block);
         ours = info->incarnation == t->incarnation && info->sequence >= t->next_sequence &&
-               info->created_ms >= list->created_ms;
+               info->created_ms >= list->created_ms && list->log_is_whole;
         if (ours) block_drop_file(block);
         block_unref(block);
     }
@@ -142,9 +144,13 @@ static enum err_code show_blocks(struct block_list *list, struct err *err)
     return ERR_OK;
 }
 
-static enum err_code open_blocks(struct tenant *t, int64_t created_ms, struct err *err)
+static enum err_code open_blocks(struct tenant *t, const struct catalog_tenant *row,
+                                 uint64_t log_pos, struct err *err)
 {
-    struct block_list list = {.engine = t->engine, .tenant = t, .created_ms = created_ms};
+    struct block_list list = {.engine = t->engine,
+                              .tenant = t,
+                              .created_ms = row->created_ms,
+                              .log_is_whole = log_pos <= row->flushed_pos};
     enum err_code rc = catalog_blocks(t->engine->catalog, t->incarnation, add_block, &list, err);
     list.opened = mem_calloc(MEM_STORAGE, MAX_OF(list.n, (size_t)1), sizeof(struct block *));
     if (!rc && !list.opened) rc = err_set(err, ERR_NO_MEMORY, "no memory for %zu blocks", list.n);
@@ -157,11 +163,17 @@ static enum err_code open_blocks(struct tenant *t, int64_t created_ms, struct er
     return rc ? err_context(err, "blocks of tenant %s", t->name) : rc;
 }
 
+struct tenant_list {
+    struct engine *engine;
+    uint64_t log_pos; /* from which on the log is there */
+};
+
 static enum err_code open_tenant(void *ctx, const struct catalog_tenant *row, struct err *err)
 {
+    const struct tenant_list *list = ctx;
     struct tenant *t;
-    enum err_code rc = engine_add_tenant(ctx, row, &t, err);
-    return rc ? rc : open_blocks(t, row->created_ms, err);
+    enum err_code rc = engine_add_tenant(list->engine, row, &t, err);
+    return rc ? rc : open_blocks(t, row, list->log_pos, err);
 }
 
 /* ---- the log ---- */
@@ -415,7 +427,9 @@ static enum err_code replay_log(struct replay *r, struct err *err)
 enum err_code engine_recover(struct engine *e, struct err *err)
 {
     struct replay r = {.engine = e};
-    enum err_code rc = catalog_tenants(e->catalog, open_tenant, e, err);
+    struct tenant_list list = {.engine = e};
+    enum err_code rc = wal_kept_pos(e->wal, &list.log_pos, err);
+    if (!rc) rc = catalog_tenants(e->catalog, open_tenant, &list, err);
     if (rc) return rc;
     r.n_tenants = e->n_tenants;
     r.by_incarnation =

@@ -36,6 +36,17 @@ static enum err_code replay_header(struct wal *wal, struct replay_segment *rs, s
     return rc;
 }
 
+enum err_code wal_kept_pos(struct wal *wal, uint64_t *pos, struct err *err)
+{
+    ASSERT(!wal->replayed);
+    *pos = UINT64_MAX;
+    if (wal->n_segments == 0) return ERR_OK;
+    struct replay_segment rs = {.s = &wal->segments[0]};
+    enum err_code rc = replay_header(wal, &rs, err);
+    if (!rc && rs.header.state != SEGMENT_HEADER_BAD) *pos = rs.header.base_pos;
+    return rc ? err_context(err, "opening the log in %s", wal->dir) : ERR_OK;
+}
+
 /* Where the valid records of a segment end, for one whose header is lost. */
 static enum err_code replay_extent(struct segment_reader *r, uint64_t *extent, struct err *err)
 {

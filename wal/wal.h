@@ -68,6 +68,8 @@ struct wal_replay_stats {
     uint64_t gaps; /* places where records were bad though valid ones follow */
     uint64_t gap_bytes;
 };
+/* Position from which on the log is there, before wal_replay() has looked; UINT64_MAX: unknown, or there is none. */
+MUST_USE enum err_code wal_kept_pos(struct wal *wal, uint64_t *pos, struct err *err);
 /* An error from fn ends the replay with it. */
 typedef enum err_code wal_replay_fn(void *ctx, const struct wal_record *record, struct err *err);
 /* Calls fn for every valid record that starts at or after from_pos, in order; cuts a torn tail off the newest
