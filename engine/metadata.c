@@ -5,6 +5,9 @@
 #include "base/hash.h"
 #include "engine/engine_private.h"
 
+/* Of a tenant. Descriptions are a courtesy: further ones are left out, and those that are known still change. */
+#define FAMILIES_MAX 50000
+
 struct metadata_entry {
     uint64_t family, content; /* hashes */
 };
@@ -44,6 +47,12 @@ static bool seen_has(const struct metadata_seen *seen, struct metadata_entry ent
     size_t at = seen_search(seen, entry.family);
     return at < seen->n && seen->items[at].family == entry.family &&
            seen->items[at].content == entry.content;
+}
+
+static bool seen_knows(const struct metadata_seen *seen, uint64_t family)
+{
+    size_t at = seen_search(seen, family);
+    return at < seen->n && seen->items[at].family == family;
 }
 
 static enum err_code seen_put(struct metadata_seen *seen, struct metadata_entry entry,
@@ -96,10 +105,17 @@ void tenant_metadata_free(struct tenant *t)
 static enum err_code put_locked(struct tenant *t, const struct catalog_metadata *items, size_t n,
                                 struct catalog_metadata *news, struct err *err)
 {
-    size_t n_news = 0;
+    size_t n_news = 0, n_families = 0;
     enum err_code rc = seen_load(t, err);
-    for (size_t i = 0; !rc && i < n; i++)
-        if (!seen_has(t->metadata, entry_of(&items[i]))) news[n_news++] = items[i];
+    for (size_t i = 0; !rc && i < n; i++) {
+        struct metadata_entry entry = entry_of(&items[i]);
+        if (seen_has(t->metadata, entry)) continue;
+        if (!seen_knows(t->metadata, entry.family)) {
+            if (t->metadata->n + n_families >= FAMILIES_MAX) continue;
+            n_families++;
+        }
+        news[n_news++] = items[i];
+    }
     if (rc || n_news == 0) return rc;
     rc = catalog_put_metadata(t->engine->catalog, t->incarnation, news, n_news, err);
     for (size_t i = 0; !rc && i < n_news; i++) rc = seen_put(t->metadata, entry_of(&news[i]), err);

@@ -88,8 +88,37 @@ static void test_wide_histograms(void **state)
     fixture_close(&f);
 }
 
+/* Families of a tenant are bounded: a sender that makes up names must not fill memory and catalog. */
+static void test_many_families(void **state)
+{
+    (void)state;
+    enum { FAMILIES = 50000, BATCH = 1000 };
+    struct fixture f;
+    fixture_open(&f);
+    struct tenant *t = fixture_tenant(&f, "default");
+    struct arena arena;
+    struct catalog_metadata *found, items[BATCH];
+    size_t n;
+    arena_init(&arena, MEM_QUERY, 0);
+    for (int from = 0; from < FAMILIES + BATCH; from += BATCH) {
+        for (int i = 0; i < BATCH; i++)
+            items[i] = (struct catalog_metadata){arena_printf(&arena, "family_%d", from + i),
+                                                 STR("counter"), STR(""), STR("before")};
+        CHECK_OK(tenant_put_metadata(t, items, BATCH, &f.err), &f.err);
+    }
+    items[0] = (struct catalog_metadata){STR("family_7"), STR("gauge"), STR(""), STR("after")};
+    CHECK_OK(tenant_put_metadata(t, items, 1, &f.err), &f.err);
+    CHECK_OK(tenant_metadata(t, STR(""), &arena, &found, &n, &f.err), &f.err);
+    CHECK(n == FAMILIES);
+    CHECK_OK(tenant_metadata(t, STR("family_7"), &arena, &found, &n, &f.err), &f.err);
+    CHECK(n == 1 && str_eq(found[0].help, STR("after")));
+    arena_release(&arena);
+    fixture_close(&f);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_wide_histograms)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_wide_histograms),
+                                       cmocka_unit_test(test_many_families)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
