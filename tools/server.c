@@ -401,11 +401,11 @@ enum err_code server_open(const struct env *env, const struct server_config *con
     register_metrics(server);
     rc = start_daemon(server, err);
     if (rc) goto fail;
+    *out = server; /* before the first request: its handler may ask */
     rc = start_acceptor(server, err);
-    if (rc) goto fail;
-    *out = server;
-    return ERR_OK;
+    if (!rc) return ERR_OK;
 fail:
+    *out = NULL;
     server_close(server);
     return rc;
 }
@@ -417,7 +417,7 @@ const char *server_address(const struct server *server)
 
 enum server_state server_state(const struct server *server)
 {
-    return atomic_load_explicit(&server->state, memory_order_relaxed);
+    return atomic_load_explicit(&server->state, memory_order_acquire);
 }
 
 enum err_code server_ready(struct server *server, const struct server_routes *tables,
@@ -433,7 +433,7 @@ enum err_code server_ready(struct server *server, const struct server_routes *ta
     router->options_ctx = options_ctx;
     server->early = old; /* requests begun under it may still be running */
     atomic_store_explicit(&server->router, router, memory_order_release);
-    atomic_store_explicit(&server->state, SERVER_READY, memory_order_relaxed);
+    atomic_store_explicit(&server->state, SERVER_READY, memory_order_release); /* with the engine */
     return ERR_OK;
 }
 
