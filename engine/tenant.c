@@ -169,8 +169,9 @@ void tenant_free(struct tenant *t)
 
 void time_range_clear(struct time_range *range)
 {
-    atomic_store_explicit(&range->min_ms, INT64_MAX, memory_order_relaxed);
-    atomic_store_explicit(&range->max_ms, INT64_MIN, memory_order_relaxed);
+    /* A reader that finds it empty finds what it was moved to: the loads are in tenant_head_range. */
+    atomic_store_explicit(&range->min_ms, INT64_MAX, memory_order_release);
+    atomic_store_explicit(&range->max_ms, INT64_MIN, memory_order_release);
 }
 
 void time_range_add(struct time_range *range, int64_t min_ms, int64_t max_ms)

@@ -19,7 +19,8 @@
 
 /* Bounds of time; INT64_MAX, INT64_MIN: empty. Only ever widened by many threads at once. */
 struct time_range {
-    _Atomic int64_t min_ms, max_ms; /* relaxed: bounds, read beside what they bound */
+    /* Widened relaxed, as they are read beside what they bound; cleared with release. */
+    _Atomic int64_t min_ms, max_ms;
 };
 
 /* The newest cut, and an older one: series without a sample since a cut that is a window ago have ended. */
