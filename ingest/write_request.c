@@ -136,6 +136,15 @@ static enum err_code numbers_reserve(struct arena *arena, struct numbers *a, siz
     return ERR_OK;
 }
 
+/* How many numbers a packed field holds: each varint has one byte below 0x80. */
+static size_t packed_count(struct bytes packed, enum pb_wire wire)
+{
+    if (wire == PB_FIXED64) return packed.len / 8;
+    size_t n = 0;
+    for (size_t i = 0; i < packed.len; i++) n += packed.p[i] < 0x80;
+    return n;
+}
+
 /* Appends the numbers of one packed (or single) field. Deltas (PB_VARINT) add up to absolute counts. */
 static enum err_code numbers_push(struct arena *arena, struct pb *pb, const struct pb_field *f,
                                   enum pb_wire wire, const char *name, struct numbers *a,
@@ -143,8 +152,8 @@ static enum err_code numbers_push(struct arena *arena, struct pb *pb, const stru
 {
     struct pb_packed packed;
     if (!pb_packed_init(pb, f, wire, name, &packed)) return ERR_OK;
-    size_t most = packed.single ? 1 : f->bytes.len / (wire == PB_FIXED64 ? 8 : 1);
-    enum err_code rc = numbers_reserve(arena, a, most, err);
+    size_t n = packed.single ? 1 : packed_count(f->bytes, wire);
+    enum err_code rc = numbers_reserve(arena, a, n, err);
     if (rc) return rc;
     uint64_t u;
     while (pb_packed_next(&packed, wire, &u)) {

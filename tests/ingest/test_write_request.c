@@ -505,6 +505,27 @@ static void test_histogram_pieces(void **state)
     }
 }
 
+/* The limit is one of buckets, not of their bytes. */
+static void test_histogram_large_deltas(void **state)
+{
+    (void)state;
+    enum { BUCKETS = 30000 };
+    struct fixture f;
+    fixture_init(&f);
+    int64_t *deltas = mem_calloc(MEM_INGEST, BUCKETS, sizeof(*deltas));
+    CHECK(deltas != NULL);
+    for (int i = 0; i < BUCKETS; i++) deltas[i] = i % 2 ? -100000 : 100000; /* three bytes each */
+    pb_put_varint(&f.part, 1, UINT64_C(100000) * BUCKETS / 2);
+    pb_put_varint(&f.part, 4, zigzag_encode(8));
+    put_span(&f.part, 11, 0, BUCKETS);
+    put_packed_deltas(&f.part, 12, deltas, BUCKETS);
+    CHECK_OK(decode(&f.d, histogram_message(&f)), &f.d.err);
+    CHECK_U64(f.d.w.batch.n_histograms, 1);
+    CHECK_U64(f.d.w.batch.h[0]->n_pos, BUCKETS);
+    mem_free(deltas);
+    fixture_release(&f);
+}
+
 static void test_histogram_kinds(void **state)
 {
     (void)state;
@@ -681,6 +702,7 @@ int main(void)
         cmocka_unit_test(test_series_without_samples),
         cmocka_unit_test(test_histogram_pieces),
         cmocka_unit_test(test_histogram_kinds),
+        cmocka_unit_test(test_histogram_large_deltas),
         cmocka_unit_test(test_histogram_refused),
         cmocka_unit_test(test_many_single_numbers),
         cmocka_unit_test(test_metadata),
