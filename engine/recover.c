@@ -94,6 +94,13 @@ static bool note_stray(void *ctx, const char *name, bool is_dir)
     return !stray->rc;
 }
 
+/* A crash may come between the catalog's forgetting of a block and its file's end. */
+static bool is_expired(struct engine *e, const struct block_info *info)
+{
+    int64_t retention_ms = atomic_load_explicit(&e->limits.retention_ms, memory_order_relaxed);
+    return retention_ms > 0 && info->t_max_ms < clock_wall_ms(e->env.clock) - retention_ms;
+}
+
 /* Removes a block that this catalog never knew: of a flush (or a replay) that a crash ended. Any other stranger is
  * told about and left alone: it may be all that is left of something. So may this one if the log does not reach back
  * to where the catalog says that the tenant was flushed: then the catalog may be from before. */
@@ -108,13 +115,14 @@ static void judge_stray(struct block_list *list, const struct ulid *ulid)
     bool ours = block_open(&e->env, path, e->cache, &block, &why) == ERR_OK;
     if (ours) {
         const struct block_info *info = block_info(block);
-        ours = info->incarnation == t->incarnation && info->sequence >= t->next_sequence &&
-               info->created_ms >= list->created_ms && list->log_is_whole;
+        bool unfinished = info->sequence >= t->next_sequence &&
+                          info->created_ms >= list->created_ms && list->log_is_whole;
+        ours = info->incarnation == t->incarnation && (unfinished || is_expired(e, info));
         if (ours) block_drop_file(block);
         block_unref(block);
     }
     log_msg(e->env.log, LOG_WARN,
-            ours ? "block of an unfinished flush removed"
+            ours ? "block of an unfinished flush or removal removed"
                  : "a block that the catalog does not know",
             LOG_CSTR("file", path));
 }

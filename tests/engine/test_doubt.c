@@ -95,7 +95,7 @@ static void test_entry_in_doubt(void **state)
 static void copy_file(const char *dir, const char *from, const char *to)
 {
     char command[1024];
-    snprintf(command, sizeof(command), "cp '%s/%s' '%s/%s'", dir, from, dir, to);
+    snprintf(command, sizeof(command), "cp %s/%s %s/%s", dir, from, dir, to);
     CHECK(system(command) == 0);
 }
 
@@ -145,9 +145,31 @@ static void test_old_catalog(void **state)
     old_catalog(false);
 }
 
+/* ---- a block that was forgotten, and its file was not ---- */
+
+static void test_expired_file(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_init(&f);
+    f.config.retention_ms = 3600000;
+    CHECK_OK(engine_open(&f.env, &f.config, &f.engine, &f.err), &f.err);
+    write_one(&f, fixture_tenant(&f, "default"), 1, NOW_MS - 1000, 1);
+    CHECK_OK(engine_flush(f.engine, NULL, &f.err), &f.err);
+    copy_file(f.dir, "tenants/default/blocks/*.block", ".");
+    clock_fake_advance(&f.clock, 7200000);
+    CHECK_OK(engine_step(f.engine, &f.err), &f.err);
+    CHECK(block_files(&f) == 0);
+    copy_file(f.dir, "*.block", "tenants/default/blocks");
+    fixture_reopen(&f, false);
+    CHECK(block_files(&f) == 0);
+    fixture_close(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_entry_in_doubt),
-                                       cmocka_unit_test(test_old_catalog)};
+                                       cmocka_unit_test(test_old_catalog),
+                                       cmocka_unit_test(test_expired_file)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
