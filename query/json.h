@@ -1,5 +1,5 @@
 /* query/json.h: JSON as Prometheus's API writes it, into a buffer. The forms of times, values and strings differ by
- * place; our sheet of facts on the API says which goes where. */
+ * place, as Prometheus does (docs/http-api.md). */
 #ifndef QUIPU_QUERY_JSON_H
 #define QUIPU_QUERY_JSON_H
 

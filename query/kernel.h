@@ -1,6 +1,6 @@
 /* query/kernel.h: the arithmetic of PromQL's functions, without series, steps or trees: what a function makes of
  * one window or one value. The evaluator (eval*.c) moves the windows; function_*.c, rate.c, quantile.c and
- * histogram_math.c compute. Pure but for the arena and the notes. Source: PromQL sheets in docs/. */
+ * histogram_math.c compute. Pure but for the arena and the notes. Source: Prometheus's documentation and behaviour. */
 #ifndef QUIPU_QUERY_KERNEL_H
 #define QUIPU_QUERY_KERNEL_H
 
@@ -84,7 +84,7 @@ struct average {
 };
 void average_add(struct average *a, double x);
 double average_value(const struct average *a);
-/* quantile() of the sheet; reorders xs. */
+/* As PromQL's quantile: linear between the neighbouring ranks, NaN sorts lowest; reorders xs. */
 double quantile_of(double q, double *xs, size_t n);
 
 /* ---- histograms as values (histogram_math.c) ---- */
@@ -139,7 +139,7 @@ struct histogram_bucket {
 MUST_USE enum err_code histogram_buckets(struct arena *arena, const struct histogram *h,
                                          struct histogram_bucket **out, size_t *n, struct err *err);
 
-/* Notes with the texts of section 10 of the language sheet go to `notes` at the positions given. */
+/* Notes with Prometheus's texts go to `notes` at the positions given. */
 struct quantile_context {
     struct notes *notes;
     uint32_t pos_vector, pos_scalar;

@@ -1,5 +1,5 @@
-/* query/lexer.h: PromQL text to tokens, one at a time. Rules and error texts: Prometheus's lexer, as our sheet of
- * facts on the language has it. Keywords are found outside braces only, whatever their case.
+/* query/lexer.h: PromQL text to tokens, one at a time. Rules and error texts: Prometheus's
+ * lexer. Keywords are found outside braces only, whatever their case.
  * Nothing is copied: token texts point into the query. */
 #ifndef QUIPU_QUERY_LEXER_H
 #define QUIPU_QUERY_LEXER_H

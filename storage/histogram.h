@@ -1,6 +1,6 @@
 /* storage/histogram.h: one native histogram sample. Bucket counts are absolute doubles; an integer histogram
  * of the wire keeps `is_int`, its counts are exact below 2^53 (larger ones are refused at ingest).
- * Source: Prometheus native histograms; our sheet of facts is docs/histograms.md. Everything is borrowed. */
+ * Source: Prometheus's specification of native histograms. Everything is borrowed. */
 #ifndef QUIPU_STORAGE_HISTOGRAM_H
 #define QUIPU_STORAGE_HISTOGRAM_H
 

@@ -1,4 +1,4 @@
-/* Aggregations: expectations by hand from the sheet of facts, section 8. */
+/* Aggregations: expectations by hand from the rules of PromQL. */
 #include <math.h>
 
 #include "tests/query/eval_fixture.h"

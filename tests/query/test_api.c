@@ -1,5 +1,5 @@
 /* The HTTP API over a table in memory: parameters and the order of their checks, envelopes, forms of numbers, headers.
- * Texts are those of the API sheet. */
+ * Texts are those of Prometheus. */
 #include <stdlib.h>
 
 #include "base/metric.h"

@@ -1,5 +1,4 @@
-/* Binary operators: matching, error texts, fills, set operators, histograms: expectations by hand from the sheet of
- * facts, section 7. */
+/* Binary operators: matching, error texts, fills, set operators, histograms: expectations by hand. */
 #include "tests/query/eval_fixture.h"
 #include "tests/quipu_test.h"
 

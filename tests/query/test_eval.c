@@ -1,4 +1,4 @@
-/* Selectors, windows, subqueries, names, functions over vectors, limits: expectations by hand from the sheets of facts.
+/* Selectors, windows, subqueries, names, functions over vectors, limits: expectations by hand.
  * And properties: threads and batches change no bit; a range query is its instant queries. */
 #include <math.h>
 

@@ -1,4 +1,4 @@
-/* Every error text of the language sheet with its place, and what is accepted with its printed form: the first part of
+/* Every error text with its place, and what is accepted with its printed form: the first part of
  * both tables was compared with a running Prometheus 3.5.3, the rest is newer PromQL. */
 #include "query/duration.h"
 #include "query/function.h"
