@@ -1,4 +1,5 @@
 /* base/arena.c: a list of blocks, newest first, each twice the size of the one before up to 1 MiB. */
+#define ARENA_IMPLEMENTATION
 #include "base/arena.h"
 
 #include <stdarg.h>

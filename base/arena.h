@@ -53,4 +53,8 @@ enum err_code arena_fail(const struct arena *arena, struct err *err);
 struct arena_mark arena_mark(const struct arena *arena);
 void arena_rewind(struct arena *arena, struct arena_mark mark);
 
+#if defined(__clang_analyzer__) && !defined(ARENA_IMPLEMENTATION)
+#define arena_fail(arena, err) (arena_fail((arena), (err)), ERR_NO_MEMORY) /* see base/err.h */
+#endif
+
 #endif

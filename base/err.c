@@ -1,5 +1,6 @@
 /* base/err.c: formatting of errors. Everything is cut to fixed sizes at UTF-8 boundaries; bytes that are
  * not UTF-8 (they come in by %s from file names and requests) become U+FFFD, control bytes blanks. */
+#define ERR_IMPLEMENTATION
 #include "base/err.h"
 
 #include <errno.h>

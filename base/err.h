@@ -58,4 +58,12 @@ const char *err_describe(const struct err *err, char *buf, size_t size);
 /* "invalid", "corrupt", … stable, for logs and metrics. */
 const char *err_code_name(enum err_code code);
 
+#if defined(__clang_analyzer__) && !defined(ERR_IMPLEMENTATION)
+/* clang's analyzer sees one file at a time: without this it would believe that a failure can return 0. */
+#define err_set(err, code, ...) (err_set((err), (code), __VA_ARGS__), (code))
+#define err_set_errno(err, sys_errno, ...) (err_set_errno((err), (sys_errno), __VA_ARGS__), ERR_IO)
+#define err_context(err, ...) (err_context((err), __VA_ARGS__), ERR_IO)
+#define err_at(err, file, off) (err_at((err), (file), (off)), ERR_IO)
+#endif
+
 #endif

@@ -132,7 +132,7 @@ static enum err_code allocate_by_zeros(struct file *file, uint64_t old_size, uin
 
 static enum err_code posix_allocate(struct file *file, uint64_t size, struct err *err)
 {
-    uint64_t old_size;
+    uint64_t old_size = 0;
     enum err_code rc = posix_size(file, &old_size, err);
     if (rc || size <= old_size) return rc;
     int r;

@@ -557,7 +557,7 @@ static enum err_code build_binary(struct planner *p, const struct node_binary *b
 static enum err_code build_unary(struct planner *p, const struct node_unary *unary,
                                  const struct grid *grid, struct plan **out)
 {
-    struct plan *arg;
+    struct plan *arg = NULL;
     enum err_code rc = build(p, unary->expr, grid, &arg);
     *out = arg;
     if (rc || !unary->negate) return rc;

@@ -205,7 +205,7 @@ static struct set scan_class(struct scan *sc)
             sc->i = from_idx;
             return skip_class(sc);
         }
-        for (int c = from; c <= to; c++) {
+        for (int c = (unsigned char)from; c <= (unsigned char)to; c++) {
             char *p = arena_alloc(sc->arena, 1, 1);
             if (!p) return give_up(sc);
             *p = (char)c;
