@@ -13,6 +13,8 @@
 #include "wal/wal.h"
 
 #define SECTIONS_MAX 32
+/* One bad page spoils every series on it. */
+#define PROBLEMS_SHOWN_MAX 20
 
 struct tool_env {
     struct env env;
@@ -100,8 +102,11 @@ static enum err_code inspect_wal(const char *path, bool list, bool *bad, struct 
 static void on_problem(void *ctx, const struct err *problem)
 {
     char text[ERR_TEXT_BYTES + ERR_FILE_BYTES + 64];
-    printf("BAD: %s\n", err_describe(problem, text, sizeof(text)));
-    ++*(size_t *)ctx;
+    size_t *n = ctx;
+    if ((*n)++ < PROBLEMS_SHOWN_MAX)
+        printf("BAD: %s\n", err_describe(problem, text, sizeof(text)));
+    else if (*n == PROBLEMS_SHOWN_MAX + 1)
+        printf("BAD: and more ...\n");
 }
 
 static void print_block(const struct block *block)
