@@ -220,7 +220,8 @@ class Grammar:
         if kind == 5:
             return Node(VECTOR, "timestamp(", v, ")")
         function = self.pick(ELEMENT)
-        if self.reduced and function in ("exp", "sinh", "cosh"):        # infinities, which 2.42 folds otherwise
+        if self.reduced and function in ("exp", "sinh", "cosh", "sin", "cos", "tan"):
+            # Infinities, which 2.42 folds otherwise, and last digits that decide.
             function = "abs"
         return Node(VECTOR, function, "(", v, ")")
 
@@ -247,7 +248,8 @@ class Grammar:
             return Node(VECTOR, "quantile_over_time(", self.quantile(), ", ", m, ")")
         # 2.42 leaves out steps where @ pins the range.
         if kind == 1 and not (self.reduced and "@" in m.text()):
-            return Node(VECTOR, "predict_linear(", m, ", ", self.scalar(depth - 1), ")")
+            later = self.pick(("0", "60", "-1")) if self.reduced else self.scalar(depth - 1).text()
+            return Node(VECTOR, "predict_linear(", m, ", ", Node(SCALAR, later), ")")
         if kind == 2 and not self.reduced:
             return Node(VECTOR, "double_exponential_smoothing(", m, ", ", self.quantile(), ", ", self.quantile(), ")")
         if kind <= 4 and not self.reduced:
@@ -274,6 +276,8 @@ class Grammar:
         elif kind == 1:
             op, args = self.pick(("topk", "bottomk")), [Node(SCALAR, self.pick(("1", "2", "3", "0", "5"))), ", ", v]
         elif kind == 2:
+            if self.reduced:
+                by = ""     # 2.42 loses it after the first step
             op, args = "count_values", [quoted(self.pick(("value", "job", "x"))), ", ", v]
         elif kind == 3 and not self.reduced:
             op, args = "limitk", [Node(SCALAR, self.pick(("1", "2", "3", "100"))), ", ", v]
