@@ -5,16 +5,17 @@
 #include "ingest/remote_write.h"
 
 #include <inttypes.h>
+#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <strings.h>
 
 #include "base/metric.h"
+#include "engine/tenant_header.h"
 #include "ingest/snappy.h"
 #include "ingest/write_request.h"
 
 #define RETRY_AFTER_SECONDS "5"
-#define TENANT_HEADER "X-Scope-OrgID"
 
 struct remote_write {
     struct env env;
@@ -260,40 +261,46 @@ static bool same_word(struct str s, const char *word)
     return s.len == strlen(word) && (s.len == 0 || strncasecmp(s.p, word, s.len) == 0);
 }
 
-/* False: answered with 415. */
+/* Answers 415 and returns false. */
+static bool PRINTF_LIKE(3, 4)
+    unsupported(struct remote_write *rw, struct http_request *req, const char *fmt, ...)
+{
+    char text[512];
+    va_list args;
+    va_start(args, fmt);
+    (void)vsnprintf(text, sizeof(text), fmt, args);
+    va_end(args);
+    answer(rw, req, 415, text);
+    return false;
+}
+
+/* For %.*s: at most `max` bytes of a header. */
+#define HEADER_ARG(s, max) (int)MIN_OF((s).len, (size_t)(max)), ((s).len ? (s).p : "")
+
 static bool content_type_ok(struct remote_write *rw, struct http_request *req)
 {
     struct str all = http_header(req, "Content-Type", NULL), rest = all;
     if (!all.p || all.len == 0) return true;
-    char text[512];
     struct str media = next_part(&rest, ';');
-    if (!same_word(media, "application/x-protobuf")) {
-        snprintf(text, sizeof(text),
-                 "expected application/x-protobuf as the first (media) part, got %.200s "
-                 "content-type",
-                 arena_str(&req->arena, all).p);
-        answer(rw, req, 415, text);
-        return false;
-    }
+    if (!same_word(media, "application/x-protobuf"))
+        return unsupported(rw, req,
+                           "expected application/x-protobuf as the first (media) part, got %.*s "
+                           "content-type",
+                           HEADER_ARG(all, 200));
     while (rest.len) {
         struct str value = next_part(&rest, ';'), whole = value;
         struct str name = next_part(&value, '=');
-        if (name.len == whole.len) {
-            snprintf(text, sizeof(text),
-                     "as per https://www.rfc-editor.org/rfc/rfc9110#parameter expected parameters "
-                     "to be key-values, got %.*s in %.*s content-type",
-                     STR_ARG(whole), STR_ARG(all));
-            answer(rw, req, 415, text);
-            return false;
-        }
-        if (same_word(name, "proto") && !str_eq(value, STR("prometheus.WriteRequest"))) {
-            snprintf(text, sizeof(text),
-                     "got %.200s content type; remote write protobuf message %.100s is not "
-                     "accepted by this server; supported: prometheus.WriteRequest",
-                     arena_str(&req->arena, all).p, arena_str(&req->arena, value).p);
-            answer(rw, req, 415, text);
-            return false;
-        }
+        if (name.len == whole.len)
+            return unsupported(
+                rw, req,
+                "as per https://www.rfc-editor.org/rfc/rfc9110#parameter expected parameters "
+                "to be key-values, got %.*s in %.*s content-type",
+                STR_ARG(whole), STR_ARG(all));
+        if (same_word(name, "proto") && !str_eq(value, STR("prometheus.WriteRequest")))
+            return unsupported(rw, req,
+                               "got %.*s content type; remote write protobuf message %.*s is not "
+                               "accepted by this server; supported: prometheus.WriteRequest",
+                               HEADER_ARG(all, 200), HEADER_ARG(value, 100));
     }
     return true;
 }
@@ -302,26 +309,16 @@ static bool encoding_ok(struct remote_write *rw, struct http_request *req)
 {
     struct str encoding = http_header(req, "Content-Encoding", NULL);
     if (!encoding.p || encoding.len == 0 || same_word(encoding, "snappy")) return true;
-    char text[256];
-    snprintf(text, sizeof(text),
-             "%.100s encoding (compression) is not accepted by this server; only snappy is "
-             "acceptable",
-             arena_str(&req->arena, encoding).p);
-    answer(rw, req, 415, text);
-    return false;
+    return unsupported(rw, req,
+                       "%.*s encoding (compression) is not accepted by this server; only snappy is "
+                       "acceptable",
+                       HEADER_ARG(encoding, 100));
 }
 
 static bool tenant_ok(struct remote_write *rw, struct http_request *req, struct str *name)
 {
-    size_t count = 0;
     struct err err;
-    *name = http_header(req, TENANT_HEADER, &count);
-    if (count > 1) {
-        answer(rw, req, 400, "multiple org IDs present");
-        return false;
-    }
-    if (count == 0 || !name->p) *name = STR(TENANT_DEFAULT);
-    if (tenant_name_check(*name, &err) == ERR_OK) return true;
+    if (tenant_of_request(req, name, &err) == ERR_OK) return true;
     answer(rw, req, 400, err.text);
     return false;
 }

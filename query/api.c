@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "base/metric.h"
+#include "engine/tenant_header.h"
 #include "query/api_private.h"
 #include "query/source_engine.h"
 
@@ -147,15 +148,10 @@ static void put_headers(const struct query_api *api, struct http_request *req)
 
 static bool read_tenant(struct api_call *call)
 {
-    size_t count = 0;
-    struct str name = http_header(call->req, "X-Scope-OrgID", &count);
-    call->tenant = count ? name : STR(TENANT_DEFAULT);
-    if (count > 1 || (name.len && memchr(name.p, '|', name.len))) {
-        api_error(call, API_BAD_DATA, "multiple org IDs present");
-        return false;
-    }
-    if (!tenant_name_check(call->tenant, &call->err)) return true;
-    api_error(call, API_BAD_DATA, "%s", call->err.text);
+    if (!tenant_of_request(call->req, &call->tenant, &call->err)) return true;
+    /* a|b asks for several tenants at once, where that is served. */
+    bool several = call->tenant.len && memchr(call->tenant.p, '|', call->tenant.len);
+    api_error(call, API_BAD_DATA, "%s", several ? "multiple org IDs present" : call->err.text);
     return false;
 }
 

@@ -15,6 +15,7 @@
 
 #include "base/clock.h"
 #include "base/lock.h"
+#include "engine/tenant_header.h"
 #include "tools/cli.h"
 #include "tools/client.h"
 #include "tools/fleet.h"
@@ -206,7 +207,7 @@ static enum err_code sender_new(struct bench *b, size_t i, struct err *err)
     const char *headers[] = {"Content-Encoding: snappy", "Content-Type: application/x-protobuf",
                              "X-Prometheus-Remote-Write-Version: 0.1.0", NULL, NULL};
     if (set->tenant) {
-        snprintf(tenant, sizeof(tenant), "X-Scope-OrgID: %s", set->tenant);
+        snprintf(tenant, sizeof(tenant), TENANT_HEADER ": %s", set->tenant);
         headers[3] = tenant;
     }
     return client_new(headers, set->timeout_ms, &s->client, err);
@@ -404,7 +405,7 @@ static enum err_code parse(struct bench *b, int argc, char **argv, bool *helped,
         {"server", CLI_TEXT, &s->server, "URL", "the server (http://127.0.0.1:9780)",
          "QUIPU_SERVER"},
         {"path", CLI_TEXT, &s->path, "PATH", "of its remote-write endpoint (/api/v1/write)", NULL},
-        {"tenant", CLI_TEXT, &s->tenant, "NAME", "sent as X-Scope-OrgID", "QUIPU_TENANT"},
+        {"tenant", CLI_TEXT, &s->tenant, "NAME", "sent as " TENANT_HEADER, "QUIPU_TENANT"},
         {"pid", CLI_COUNT, &s->pid, "PID", "report CPU and memory of this process", NULL},
         {"load", CLI_SECTION, NULL, NULL, NULL, NULL},
         {"preset", CLI_TEXT, &s->preset, "NAME", "fleet-hour, fleet-day, million or small", NULL},

@@ -9,6 +9,7 @@
 #include <cjson/cJSON.h>
 
 #include "base/clock.h"
+#include "engine/tenant_header.h"
 #include "tools/cli.h"
 #include "tools/client.h"
 #include "tools/process_metrics.h"
@@ -160,7 +161,7 @@ static enum err_code run_all(const struct settings *s, bool *failed, struct err 
     char tenant[256] = "";
     const char *headers[] = {NULL, NULL};
     if (s->tenant) {
-        snprintf(tenant, sizeof(tenant), "X-Scope-OrgID: %s", s->tenant);
+        snprintf(tenant, sizeof(tenant), TENANT_HEADER ": %s", s->tenant);
         headers[0] = tenant;
     }
     int64_t end_ms;
@@ -199,7 +200,7 @@ enum exit_code bench_query(int argc, char **argv)
     const struct cli_option options[] = {
         {"server", CLI_TEXT, &s.server, "URL", "the server (http://127.0.0.1:9780)",
          "QUIPU_SERVER"},
-        {"tenant", CLI_TEXT, &s.tenant, "NAME", "sent as X-Scope-OrgID", "QUIPU_TENANT"},
+        {"tenant", CLI_TEXT, &s.tenant, "NAME", "sent as " TENANT_HEADER, "QUIPU_TENANT"},
         {"pid", CLI_COUNT, &s.pid, "PID", "report CPU time of this process", NULL},
         {"end", CLI_TEXT, &s.end, "TIME", "where ranges end (now)", NULL},
         {"n", CLI_COUNT, &s.repetitions, "N", "repetitions of each query (10)", NULL},

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "engine/tenant_header.h"
 #include "tools/bench.h"
 #include "tools/cli.h"
 #include "tools/client.h"
@@ -96,7 +97,7 @@ static enum err_code send_query(const struct ask *a, struct client_answer *answe
     while (base.len && base.p[base.len - 1] == '/') base.len--;
     snprintf(url, sizeof(url), "%.*s/api/v1/query%s", STR_ARG(base), a->is_range ? "_range" : "");
     if (s->tenant) {
-        snprintf(tenant, sizeof(tenant), "X-Scope-OrgID: %s", s->tenant);
+        snprintf(tenant, sizeof(tenant), TENANT_HEADER ": %s", s->tenant);
         headers[0] = tenant;
     }
     struct buf form;
@@ -189,7 +190,7 @@ enum exit_code cmd_query(int argc, char **argv)
     const struct cli_option options[] = {
         {"server", CLI_TEXT, &s->server, "URL", "the server (http://127.0.0.1:9780)",
          "QUIPU_SERVER"},
-        {"tenant", CLI_TEXT, &s->tenant, "NAME", "sent as X-Scope-OrgID", "QUIPU_TENANT"},
+        {"tenant", CLI_TEXT, &s->tenant, "NAME", "sent as " TENANT_HEADER, "QUIPU_TENANT"},
         {"time", CLI_TEXT, &s->time, "TIME", "of an instant query (now)", NULL},
         {"range", CLI_TEXT, &s->range, "RANGE", "a range query: 1h, or now-2h..now-1h", NULL},
         {"start", CLI_TEXT, &s->start, "TIME", "the same in two options …", NULL},
