@@ -261,18 +261,24 @@ struct op_labels {
     struct overlap_table put_out;
 };
 
-static enum err_code replace_labels(struct op_labels *lb, struct eval_series *s, struct err *err)
+/* Gives the destination label the value built in lb->text. */
+static enum err_code set_label(struct op_labels *lb, struct eval_series *s, struct err *err)
 {
-    struct str value = labels_get(s->labels, lb->src);
-    if (!regex_match_groups(lb->regex, value, lb->groups, lb->n_groups)) return ERR_OK;
-    buf_reset(lb->text);
-    regex_expand(lb->regex, lb->replacement, lb->groups, lb->n_groups, lb->text);
     enum err_code rc = buf_finish(lb->text, err);
     if (rc) return rc;
     struct str text = arena_str(lb->op.eval->arena, str_from_bytes(buf_bytes(lb->text)));
     if (!text.p) return eval_no_memory(lb->op.eval, err);
     if (str_eq(lb->dst, STR(LABEL_NAME))) s->drop_name = false;
     return labels_with(lb->op.eval->arena, s->labels, lb->dst, text, &s->labels, err);
+}
+
+static enum err_code replace_labels(struct op_labels *lb, struct eval_series *s, struct err *err)
+{
+    struct str value = labels_get(s->labels, lb->src);
+    if (!regex_match_groups(lb->regex, value, lb->groups, lb->n_groups)) return ERR_OK;
+    buf_reset(lb->text);
+    regex_expand(lb->regex, lb->replacement, lb->groups, lb->n_groups, lb->text);
+    return set_label(lb, s, err);
 }
 
 static enum err_code join_labels(struct op_labels *lb, struct eval_series *s, struct err *err)
@@ -283,12 +289,7 @@ static enum err_code join_labels(struct op_labels *lb, struct eval_series *s, st
         if (i > 3) buf_text(lb->text, lb->separator);
         buf_text(lb->text, labels_get(s->labels, plan->args[i]->text));
     }
-    enum err_code rc = buf_finish(lb->text, err);
-    if (rc) return rc;
-    struct str text = arena_str(lb->op.eval->arena, str_from_bytes(buf_bytes(lb->text)));
-    if (!text.p) return eval_no_memory(lb->op.eval, err);
-    if (str_eq(lb->dst, STR(LABEL_NAME))) s->drop_name = false;
-    return labels_with(lb->op.eval->arena, s->labels, lb->dst, text, &s->labels, err);
+    return set_label(lb, s, err);
 }
 
 static enum err_code labels_next(struct op *op, struct eval_batch *out, struct err *err)

@@ -149,16 +149,25 @@ static void resolve_window(const struct planner *p, const struct written_window 
     plan->maxt_ms = add_saturated(last, w->extra_after_ms);
 }
 
-static enum err_code build_selector(struct planner *p, const struct node_selector *sel,
-                                    const struct grid *grid, enum function_id fn, struct plan **out)
+/* What instant and range selectors share. NULL when memory is out. */
+static struct plan *selector_plan(struct planner *p, enum plan_kind kind, const struct node *node,
+                                  const struct node_selector *sel, const struct grid *grid)
 {
-    struct plan *plan = *out = plan_new(p, PLAN_SELECT, &sel->node, grid, 0);
-    if (!plan) return no_memory(p);
-    plan->fn = fn;
+    struct plan *plan = plan_new(p, kind, node, grid, 0);
+    if (!plan) return NULL;
     plan->mode = sel->mode;
     plan->stats_only = p->stats_only;
     plan->matchers = sel->matchers;
     plan->n_matchers = sel->n_matchers;
+    return plan;
+}
+
+static enum err_code build_selector(struct planner *p, const struct node_selector *sel,
+                                    const struct grid *grid, enum function_id fn, struct plan **out)
+{
+    struct plan *plan = *out = selector_plan(p, PLAN_SELECT, &sel->node, sel, grid);
+    if (!plan) return no_memory(p);
+    plan->fn = fn;
     struct written_window w = {.at = sel->at,
                                .at_ms = sel->at_ms,
                                .offset_ms = sel->offset.ms,
@@ -172,13 +181,9 @@ static enum err_code build_matrix(struct planner *p, const struct node_matrix *m
                                   const struct grid *grid, struct plan **out)
 {
     const struct node_selector *sel = matrix->selector;
-    struct plan *plan = *out = plan_new(p, PLAN_SELECT_RANGE, &matrix->node, grid, 0);
+    struct plan *plan = *out = selector_plan(p, PLAN_SELECT_RANGE, &matrix->node, sel, grid);
     if (!plan) return no_memory(p);
     plan->type = VALUE_MATRIX;
-    plan->mode = sel->mode;
-    plan->stats_only = p->stats_only;
-    plan->matchers = sel->matchers;
-    plan->n_matchers = sel->n_matchers;
     struct written_window w = {.at = sel->at,
                                .at_ms = sel->at_ms,
                                .range_ms = matrix->range.ms,
