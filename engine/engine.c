@@ -111,12 +111,6 @@ enum err_code engine_tenant(struct engine *e, struct str name, bool create, stru
     return rc;
 }
 
-void engine_tenants(struct engine *e, void (*fn)(void *ctx, struct tenant *tenant), void *ctx)
-{
-    struct tenant *t;
-    for (size_t i = 0; (t = engine_tenant_at(e, i)) != NULL; i++) fn(ctx, t);
-}
-
 /* ---- failures ---- */
 
 void engine_note_failure(struct engine *e, const struct err *failure)

@@ -77,8 +77,6 @@ struct tenant_stats {
     uint64_t label_pairs; /* distinct, in the head */
 };
 void tenant_stats(struct tenant *tenant, struct tenant_stats *out);
-/* fn for every tenant, in no order. */
-void engine_tenants(struct engine *engine, void (*fn)(void *ctx, struct tenant *tenant), void *ctx);
 
 /* ---- writing: one request ----
  * begin; find or add the series; write; end. Between begin and end the caller holds the tenant's gate shared: no

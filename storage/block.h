@@ -61,7 +61,6 @@ void block_unref(struct block *block); /* the last one closes the file */
 /* The file is unlinked when the last reference goes. */
 void block_drop_file(struct block *block);
 const struct block_info *block_info(const struct block *block);
-const char *block_path(const struct block *block);
 
 /* Numbers of the series that satisfy all matchers, ascending (= label order). n_matchers 0: all. */
 MUST_USE enum err_code block_select(struct block *block, const struct matcher *matchers,

@@ -125,11 +125,6 @@ const struct block_info *block_info(const struct block *block)
     return &block->info;
 }
 
-const char *block_path(const struct block *block)
-{
-    return block->path;
-}
-
 size_t block_sections(const struct block *block, struct block_section_info *out, size_t cap)
 {
     size_t n = 0;
