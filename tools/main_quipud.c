@@ -251,6 +251,8 @@ static enum err_code open_api(struct quipud *q, struct err *err)
 /* Everything stands: the port serves all routes from now on. */
 static enum err_code go_ready(struct quipud *q, struct err *err)
 {
+    /* A server that cannot write, on a full disk say, is better noticed now than by its first sender. */
+    if (engine_failed(q->engine, err)) return err->code;
     enum err_code rc = open_remote_write(q, err);
     if (!rc) rc = open_api(q, err);
     if (rc) return rc;

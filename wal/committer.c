@@ -99,7 +99,8 @@ void committer_fresh_segment(struct wal *wal)
     }
     lock_release(&wal->lock);
     if (rc) metric_inc(wal->metrics.failures);
-    if (rc && !was_failed)
+    /* At the end of replay nobody waits yet: whoever opened the log asks wal_failed() and says so. */
+    if (rc && !was_failed && wal->replayed)
         log_msg(wal->env.log, LOG_ERROR, "wal: cannot start a segment", LOG_ERR(&err));
     else if (rc == ERR_OK && was_failed)
         log_msg(wal->env.log, LOG_INFO, "wal: writes go on in a fresh segment");

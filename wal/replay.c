@@ -312,7 +312,8 @@ enum err_code wal_replay(struct wal *wal, uint64_t from_pos, wal_replay_fn *fn, 
     mem_free(rs);
     if (rc) return err_context(err, "replaying the log in %s", wal->dir);
     replay_count(wal, stats);
-    /* On a full disk there is none: appends will try again, and what has been replayed can be read. */
+    /* On a full disk there is none: wal_failed() says so, appends will try again, and what has been replayed can
+     * be read. */
     committer_fresh_segment(wal);
     wal->replayed = true;
     return wal->pool ? pool_submit(wal->pool, committer_run, wal, err) : ERR_OK;

@@ -5,14 +5,14 @@ set -u
 quipud=$1
 dir=$(mktemp -d)
 pid=
-trap '[ -z "$pid" ] || kill -9 "$pid" 2>/dev/null; rm -rf "$dir"' EXIT
+trap '[ -z "$pid" ] || kill -9 "$pid" 2>/dev/null; umount "$dir/full" 2>/dev/null; rm -rf "$dir"' EXIT
 failed=0
 
 # expect CODE TEXT ARGUMENT…: quipud ends with CODE, and stdout or stderr holds TEXT.
 expect() {
     code=$1 text=$2
     shift 2
-    "$quipud" "$@" >"$dir/out" 2>&1
+    timeout 60 "$quipud" "$@" >"$dir/out" 2>&1
     got=$?
     if [ "$got" != "$code" ] || ! grep -qF -- "$text" "$dir/out"; then
         echo "quipud $*: exit $got instead of $code, or not '$text':"
@@ -53,6 +53,18 @@ expect 2 "bad.yml:2: unknown key 'qurey.timeout'; did you mean 'query.timeout'?"
 expect 4 "No such file or directory" --config "$dir/none.yml"
 : >"$dir/file"
 expect 4 "is not a folder" --listen 127.0.0.1:0 --data-dir "$dir/file/data"
+# A disk that is full before anything is there, and one that is full when the catalog is there. Only root can mount one.
+for size in 4k 48k; do
+    mkdir -p "$dir/full"
+    if ! mount -t tmpfs -o size=$size tmpfs "$dir/full" 2>/dev/null; then
+        echo "a full disk is not tested: no file system can be mounted here"
+        break
+    fi
+    expect 5 "No space left on device" --listen 127.0.0.1:0 --data-dir "$dir/full/data"
+    grep -v level=info "$dir/out" >"$dir/lines"
+    [ "$(wc -l <"$dir/lines")" = 1 ] || { echo "more than one line about a full disk ($size):"; cat "$dir/lines"; failed=1; }
+    umount "$dir/full"
+done
 
 printf 'retention: 1d\n' >"$dir/good.yml"
 begin --config "$dir/good.yml"
