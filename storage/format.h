@@ -32,6 +32,19 @@
  *   1  a histogram as histogram_encode() writes it
  *   2  an integer histogram of the same shape as that of the row before (which is not kind 0): zz(count - count
  *      before), u64 sum, zz of the zero bucket's difference, then zz for each positive and each negative bucket *
+ * ---- Integer columns ----
+ * n int64, n known from elsewhere; all arithmetic modulo 2^64. Frames of 128 values, the last one has the rest:
+ *   u8 h        bits 0-6: width b, 0..64; bit 7: there are exceptions. Other values: corruption, but
+ *               0x7F: a run; varint r - 1 follows and nothing else: r frames (one with the rest counts) whose values
+ *               all are the base of the frame before
+ *   varint zz(base - base of the frame before); the first frame's: zz(base)
+ *   if bit 7 of h is set: u8 n_exc (1..values in the frame), u8 w (1..64), where, packed(n_exc exceptions, w bits)
+ *               where: n_exc < 16: that many u8 places, rising; else a bitmap of ceil(values / 8) bytes
+ *               exception: zz(x - base); the body holds 0 in its place
+ *   packed(values, b bits) of x - base
+ * packed(m, b): ceil(m * b / 8) bytes; value i begins at bit i * b, its lowest bit first; bit k is bit k % 8 of byte
+ * k / 8. Each packed part begins at a byte. Spare bits are 0 as written and ignored by readers.
+ *
  * ---- Block file, version 1 ----
  * Header (16 bytes):
  *   0 "QBLK"   4 u32 version   8 u32 0   12 u32 crc32c of bytes 0..11
@@ -114,6 +127,10 @@ enum chunk_meta_flags {
     META_RESETS = 32,
     META_FALLING = 64
 };
+
+#define INTCOL_EXCEPTIONS 0x80u /* of a frame's first byte */
+#define INTCOL_RUN 0x7Fu        /* as a frame's first byte */
+#define INTCOL_WHERE_BITMAP 16u /* from so many exceptions on their places are a bitmap */
 
 enum chunk_row { CHUNK_ROW_FLOAT = 0, CHUNK_ROW_HISTOGRAM = 1, CHUNK_ROW_DELTA = 2 };
 

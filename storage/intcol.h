@@ -22,5 +22,19 @@ MUST_USE enum err_code intcol_decode(struct reader *r, size_t n, int64_t *out, s
 /* As intcol_decode, but out[i] = start + the sum of the first i + 1 values: deltas back to values in one pass. */
 MUST_USE enum err_code intcol_decode_sums(struct reader *r, size_t n, int64_t start, int64_t *out,
                                           struct err *err);
+/* Passes over n values, without looking at more than where frames end. */
+MUST_USE enum err_code intcol_skip(struct reader *r, size_t n, struct err *err);
+
+/* Frame by frame, for who has no room for all of them. */
+struct intcol_cursor {
+    struct reader *r;
+    uint64_t base; /* of the frame before */
+    size_t run;    /* frames left of a run */
+    size_t left;   /* values not read yet */
+};
+void intcol_cursor_init(struct intcol_cursor *c, struct reader *r, size_t n);
+/* The next frame: *n values, at most INTCOL_FRAME, 0 at the end. */
+MUST_USE enum err_code intcol_next(struct intcol_cursor *c, int64_t *out, size_t *n,
+                                   struct err *err);
 
 #endif
