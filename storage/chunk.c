@@ -74,6 +74,7 @@ enum err_code chunk_encode_as(enum chunk_encoding encoding, const struct samples
     case CHUNK_GORILLA: rc = chunk_gorilla_encode(s, from, n, out, err); break;
     case CHUNK_RAW: rc = raw_encode(s, from, n, out); break;
     case CHUNK_HISTOGRAMS: rc = chunk_histograms_encode(s, from, n, out, err); break;
+    case CHUNK_COLUMNS: rc = err_set(err, ERR_UNSUPPORTED, "columns are not written yet"); break;
     }
     if (!rc) rc = buf_finish(out, err);
     if (rc) out->len = len;
@@ -194,6 +195,7 @@ const char *chunk_encoding_name(enum chunk_encoding encoding)
     case CHUNK_GORILLA: return "gorilla";
     case CHUNK_RAW: return "raw";
     case CHUNK_HISTOGRAMS: return "histograms";
+    case CHUNK_COLUMNS: return "columns";
     }
     return "unknown";
 }

@@ -7,12 +7,14 @@
 
 #include "base/bytes.h"
 #include "storage/samples.h"
+#include "storage/values.h"
 
 enum chunk_encoding {
-    CHUNK_CONSTANT = 0,  /* one value; times as deltas of deltas */
-    CHUNK_GORILLA = 5,   /* XOR values, delta-of-delta times (Pelkonen et al. 2015, 4.1) */
-    CHUNK_RAW = 6,       /* 16 bytes a sample, never larger than any other can be forced to be */
-    CHUNK_HISTOGRAMS = 9 /* histogram samples (and floats between them), row by row */
+    CHUNK_CONSTANT = 0,   /* one value; times as deltas of deltas */
+    CHUNK_GORILLA = 5,    /* XOR values, delta-of-delta times (Pelkonen et al. 2015, 4.1) */
+    CHUNK_RAW = 6,        /* 16 bytes a sample, never larger than any other can be forced to be */
+    CHUNK_HISTOGRAMS = 9, /* histogram samples (and floats between them), row by row */
+    CHUNK_COLUMNS = 10    /* a time column (times.h), then a value chunk (values.h) */
 };
 
 #define CHUNK_SAMPLES_MAX 65535
@@ -39,5 +41,14 @@ MUST_USE enum err_code chunk_decode(struct bytes chunk, int64_t mint_ms, int64_t
 MUST_USE enum err_code chunk_peek(struct bytes chunk, enum chunk_encoding *encoding, uint32_t *n,
                                   struct err *err);
 const char *chunk_encoding_name(enum chunk_encoding encoding);
+
+/* A CHUNK_COLUMNS of n in 1..CHUNK_SAMPLES_MAX floats at strictly rising times, appended to `out` (buf_finish tells
+ * lack of memory). hint: what the series' chunk before was, updated; may be NULL. */
+void chunk_columns_encode(const int64_t *t_ms, const double *v, size_t n, enum effort effort,
+                          struct values_hint *hint, struct buf *out);
+/* Takes a CHUNK_COLUMNS apart, in place: its time column as times_encode made it, its value chunk as values_encode
+ * made it, and how many samples they have. Looks at no value. */
+MUST_USE enum err_code chunk_columns_split(struct bytes chunk, struct bytes *times,
+                                           struct bytes *values, size_t *n, struct err *err);
 
 #endif

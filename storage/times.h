@@ -14,5 +14,7 @@ MUST_USE enum err_code times_count(struct bytes column, size_t *n, struct err *e
 MUST_USE enum err_code times_decode(struct bytes column, int64_t *out, size_t n, struct err *err);
 /* The same from a reader that goes on behind the column. */
 MUST_USE enum err_code times_read(struct reader *r, int64_t *out, size_t n, struct err *err);
+/* Passes over a column without decoding it; *n as times_count. */
+MUST_USE enum err_code times_skip(struct reader *r, size_t *n, struct err *err);
 
 #endif
