@@ -1,4 +1,4 @@
-/* tools/bench.c: what the two benchmarks share. */
+/* tools/bench.c: what the benchmarks share. */
 #include "tools/bench.h"
 
 #include <math.h>
@@ -52,10 +52,12 @@ enum exit_code cmd_bench(int argc, char **argv)
     const char *what = argc > 1 ? argv[1] : "";
     if (strcmp(what, "ingest") == 0) return bench_ingest(argc - 1, argv + 1);
     if (strcmp(what, "query") == 0) return bench_query(argc - 1, argv + 1);
+    if (strcmp(what, "record") == 0) return bench_record(argc - 1, argv + 1);
     bool help = strcmp(what, "--help") == 0 || strcmp(what, "-h") == 0;
     fprintf(help ? stdout : stderr,
-            "usage: quipu bench ingest|query [options]\n\n"
-            "  ingest   sends a made-up fleet to any remote-write server\n"
+            "usage: quipu bench ingest|record|query [options]\n\n"
+            "  ingest   sends a made-up fleet, history or a recording to any remote-write server\n"
+            "  record   makes a recording of what remote-write senders send\n"
             "  query    asks a fixed list of queries over that fleet\n\n"
             "example:\n  quipu bench ingest --preset small && quipu bench query\n");
     return help ? EXIT_CODE_OK : EXIT_CODE_USAGE;

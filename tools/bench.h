@@ -1,4 +1,4 @@
-/* tools/bench.h: `quipu bench ingest` and `quipu bench query`. Both return an exit code. */
+/* tools/bench.h: `quipu bench ingest`, `record` and `query`. All return an exit code. */
 #ifndef QUIPU_TOOLS_BENCH_H
 #define QUIPU_TOOLS_BENCH_H
 
@@ -6,6 +6,7 @@
 
 enum exit_code cmd_bench(int argc, char **argv); /* argv[0] is "bench" */
 enum exit_code bench_ingest(int argc, char **argv);
+enum exit_code bench_record(int argc, char **argv);
 enum exit_code bench_query(int argc, char **argv);
 
 /* Latencies in microseconds, kept all: exact percentiles. */

@@ -4,6 +4,8 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "storage/histogram.h" /* STALE_NAN_BITS */
+
 #define DAY_MS 86400000.0
 #define T_BYTES 6       /* of a timestamp as varint, see FLEET_T_MIN_MS */
 #define SAMPLE_BYTES 18 /* tag, length, tag, value, tag, timestamp */
@@ -100,11 +102,12 @@ static uint32_t raw_class(const struct raw *raw, size_t i)
     return get_u32_le(raw->classes.p + 4 * i);
 }
 
-static void put_label(struct buf *out, const char *name, const char *value)
+void fleet_put_label(struct buf *out, const char *name, const char *value)
 {
     size_t n = strlen(name), v = strlen(value);
+    ASSERT(n + v < 124); /* so that every length takes one byte */
     buf_u8(out, 0x0a);
-    buf_varint(out, 2 + n + 2 + v); /* all lengths stay below 128 */
+    buf_varint(out, 2 + n + 2 + v);
     buf_u8(out, 0x0a);
     buf_str(out, (struct str){name, n});
     buf_u8(out, 0x12);
@@ -138,17 +141,19 @@ static void put_instance_labels(struct buf *out, size_t instance, const char *na
              instance * 40503 % 0xfffff);
     /* Sorted by name, as senders must. */
     buf_reset(out);
-    put_label(out, "__name__", name);
-    put_label(out, "cluster", "production");
-    if (extra_name && strcmp(extra_name, "code") == 0) put_label(out, extra_name, extra_value);
-    put_label(out, "instance", address);
-    put_label(out, "job", job);
-    if (extra_name && strcmp(extra_name, "le") == 0) put_label(out, extra_name, extra_value);
-    put_label(out, "namespace", "shop");
-    put_label(out, "pod", pod);
-    put_label(out, "region", region_texts[instance % COUNT_OF(region_texts)]);
-    if (route) put_label(out, "route", route);
-    if (extra_name && strcmp(extra_name, "unit") == 0) put_label(out, extra_name, extra_value);
+    fleet_put_label(out, "__name__", name);
+    fleet_put_label(out, "cluster", "production");
+    if (extra_name && strcmp(extra_name, "code") == 0)
+        fleet_put_label(out, extra_name, extra_value);
+    fleet_put_label(out, "instance", address);
+    fleet_put_label(out, "job", job);
+    if (extra_name && strcmp(extra_name, "le") == 0) fleet_put_label(out, extra_name, extra_value);
+    fleet_put_label(out, "namespace", "shop");
+    fleet_put_label(out, "pod", pod);
+    fleet_put_label(out, "region", region_texts[instance % COUNT_OF(region_texts)]);
+    if (route) fleet_put_label(out, "route", route);
+    if (extra_name && strcmp(extra_name, "unit") == 0)
+        fleet_put_label(out, extra_name, extra_value);
 }
 
 static void put_other_labels(struct buf *out, size_t instance, size_t i)
@@ -426,6 +431,15 @@ void fleet_scrape(struct fleet *fleet, int64_t t_ms)
     for (size_t i = 0; i < fleet->config.n_instances; i++)
         instance_scrape(fleet, &fleet->instances[i], t_ms,
                         fleet->values + i * fleet->config.series_per_instance);
+    for (size_t i = 0; i < fleet->n_requests; i++) patch_request(fleet, &fleet->requests[i]);
+}
+
+void fleet_end(struct fleet *fleet, int64_t t_ms)
+{
+    for (size_t i = 0; i < fleet->config.n_instances; i++)
+        fleet->instances[i].t_ms = t_ms + fleet->instances[i].offset_ms;
+    for (size_t i = 0; i < fleet_n_series(fleet); i++)
+        fleet->values[i] = double_from_bits(STALE_NAN_BITS);
     for (size_t i = 0; i < fleet->n_requests; i++) patch_request(fleet, &fleet->requests[i]);
 }
 

@@ -37,10 +37,15 @@ void fleet_free(struct fleet *fleet); /* NULL: no-op */
 #define FLEET_T_MIN_MS (INT64_C(1) << 36)
 #define FLEET_T_MAX_MS (INT64_C(4102444800000))
 void fleet_scrape(struct fleet *fleet, int64_t t_ms);
+/* The scrape after the fleet's last: every series gets a staleness marker, as agents send when a target goes. */
+void fleet_end(struct fleet *fleet, int64_t t_ms);
 size_t fleet_n_requests(const struct fleet *fleet);
 /* The body of request i, valid until the next scrape. *n_samples may be NULL. */
 struct bytes fleet_request(const struct fleet *fleet, size_t i, size_t *n_samples);
 size_t fleet_n_series(const struct fleet *fleet);
+
+/* Appends a label as field 1 of a TimeSeries message. Name and value together stay below 124 bytes. */
+void fleet_put_label(struct buf *out, const char *name, const char *value);
 
 /* ---- for tests ---- */
 /* Value and time of series i at the last scrape. */

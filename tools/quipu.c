@@ -12,7 +12,7 @@ static const struct {
 } commands[] = {
     {"query", "ask a server for the value of an expression", cmd_query},
     {"inspect", "show and check a file of the log, or a block", cmd_inspect},
-    {"bench", "put load on a server: quipu bench ingest, quipu bench query", cmd_bench},
+    {"bench", "put load on a server: quipu bench ingest, record, query", cmd_bench},
 };
 
 static void help(FILE *out)
