@@ -31,7 +31,8 @@
  *   0  u64 value: a float sample
  *   1  a histogram as histogram_encode() writes it
  *   2  an integer histogram of the same shape as that of the row before (which is not kind 0): zz(count - count
- *      before), u64 sum, zz of the zero bucket's difference, then zz for each positive and each negative bucket *
+ *      before), u64 sum, zz of the zero bucket's difference, then zz for each positive and each negative bucket
+ *
  * ---- Integer columns ----
  * n int64, n known from elsewhere; all arithmetic modulo 2^64. Frames of 128 values, the last one has the rest:
  *   u8 h        bits 0-6: width b, 0..64; bit 7: there are exceptions. Other values: corruption, but
@@ -44,6 +45,20 @@
  *   packed(values, b bits) of x - base
  * packed(m, b): ceil(m * b / 8) bytes; value i begins at bit i * b, its lowest bit first; bit k is bit k % 8 of byte
  * k / 8. Each packed part begins at a byte. Spare bits are 0 as written and ignored by readers.
+ *
+ * ---- Families: the `le` series of a classic histogram, without times ----
+ * m members by rising bound, the last is +Inf; x_k is the series of member k, z_k = x_k - x_(k-1) what its bucket alone
+ * counted (z_0 = x_0), N = x_(m-1). All numbers are whole and below 2^53 in amount; differences modulo 2^64. n, the
+ * number of samples, is the index's.
+ *   0 u8 4   1 u8 m (2..254)   2 u8 j, the dropped bucket (< m)   3 u8 flags: 1 HAS_COUNT, 2 HAS_MARKERS
+ *   4 m varints: lengths in bytes of column N and of the columns z_0 .. z_(m-1) without z_j
+ *     m times zz: z_0 .. z_(m-1) at the first sample, z_j included (N there is their sum)
+ *     HAS_MARKERS: varint how many (>= 1), for each: varint number of samples between it and the marker before (or the
+ *       start). At these samples all members are the staleness marker; columns repeat the value before (the first
+ *       markers of all: have the value after)
+ *     m columns of n - 1 integers ("Integer columns"): the differences in time of N, z_0 .. z_(m-1) without z_j
+ * x_k is z_0 + .. + z_k if k < j, else N - z_(k+1) - .. - z_(m-1), so that z_j is never needed. HAS_COUNT: the series
+ * _count has the same bits as member m - 1, and takes no bytes.
  *
  * ---- Block file, version 1 ----
  * Header (16 bytes):
@@ -131,6 +146,9 @@ enum chunk_meta_flags {
 #define INTCOL_EXCEPTIONS 0x80u /* of a frame's first byte */
 #define INTCOL_RUN 0x7Fu        /* as a frame's first byte */
 #define INTCOL_WHERE_BITMAP 16u /* from so many exceptions on their places are a bitmap */
+
+#define FAMILY_TAG 4
+enum family_flags { FAMILY_HAS_COUNT = 1, FAMILY_HAS_MARKERS = 2 };
 
 enum chunk_row { CHUNK_ROW_FLOAT = 0, CHUNK_ROW_HISTOGRAM = 1, CHUNK_ROW_DELTA = 2 };
 
