@@ -9,8 +9,6 @@
 
 #define WINDOW_MS (INT64_C(2) * 3600 * 1000) /* what compaction's first level works with */
 #define SLOTS 4 /* the newest three windows, and slot 0 for all that is older */
-#define CHUNK_SAMPLES 240
-#define CHUNK_BYTES ((size_t)4 << 20) /* of histograms: a page of a block holds 64 MiB at most */
 #define RETRY_NS INT64_C(10000000000)
 #define CULL_MAX 20000 /* series that end while the gate is held; then writers have their turn */
 
@@ -36,7 +34,6 @@ struct flush {
     size_t labels_cap;
     struct samples samples;
     struct arena arena; /* histograms of one series */
-    struct buf chunk;
 };
 
 static int64_t window_of(int64_t t_ms)
@@ -73,39 +70,14 @@ static struct labels labels_of(struct flush *f, const struct series *s)
     return labels;
 }
 
-/* No less than what histogram_encode makes of it. */
-static size_t histogram_bytes_max(const struct histogram *h)
-{
-    size_t n_counts = (size_t)h->n_pos + h->n_neg,
-           n_spans = (size_t)h->n_pos_spans + h->n_neg_spans;
-    return 128 + n_counts * VARINT_BYTES_MAX + n_spans * 10 + h->n_bounds * sizeof(double);
-}
-
-/* How many of the samples [from, end) go into one chunk: at least one. */
-static size_t chunk_length(const struct samples *s, size_t from, size_t end)
-{
-    size_t most = MIN_OF(end - from, (size_t)CHUNK_SAMPLES), bytes = 0;
-    for (size_t n = 0; s->h && n < most; n++) {
-        if (s->h[from + n]) bytes += histogram_bytes_max(s->h[from + n]);
-        if (n > 0 && bytes > CHUNK_BYTES) return n;
-    }
-    return most;
-}
-
 /* Samples [from, end) of one series, all in one slot. */
 static enum err_code write_run(struct flush *f, struct flush_slot *slot, struct labels labels,
                                size_t from, size_t end, struct err *err)
 {
+    uint32_t id = 0;
     enum err_code rc = slot->writer ? ERR_OK : slot_open(f, slot, err);
-    if (!rc) rc = block_writer_series(slot->writer, labels, err);
-    while (!rc && from < end) {
-        size_t n = chunk_length(&f->samples, from, end);
-        struct chunk_meta meta;
-        buf_reset(&f->chunk);
-        rc = chunk_encode(&f->samples, from, n, &f->chunk, &meta, err);
-        if (!rc) rc = block_writer_chunk(slot->writer, &meta, buf_bytes(&f->chunk), err);
-        from += n;
-    }
+    if (!rc) rc = block_writer_series(slot->writer, labels, &id, err);
+    if (!rc) rc = block_writer_samples(slot->writer, id, &f->samples, from, end - from, err);
     return rc;
 }
 
@@ -293,7 +265,6 @@ static void flush_release(struct flush *f)
     mem_free(f->labels);
     samples_release(&f->samples);
     arena_release(&f->arena);
-    buf_release(&f->chunk);
 }
 
 /* ---- the cut ---- */
@@ -334,7 +305,6 @@ static enum err_code flush_run(struct tenant *t, struct flush *f, bool recoverin
     f->newest_window = window_of(MAX_OF(atomic_load(&t->old_range.max_ms), 0));
     samples_init(&f->samples, MEM_HEAD, &f->arena);
     arena_init(&f->arena, MEM_HEAD, 0);
-    buf_init(&f->chunk, MEM_HEAD);
     enum err_code rc = check_catalog(t, err);
     if (!rc) rc = flush_write(f, err);
     if (!rc) rc = flush_publish(f, recovering, err);

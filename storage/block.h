@@ -35,16 +35,39 @@ struct block_info {
 /* ---- writing: series in label order, each with its chunks in time order ---- */
 
 struct block_writer;
-/* Writes `dir`/<ulid>.block.tmp. info: ulid, incarnation, sequence, level, created_ms are taken from it. */
+/* Writes `dir`/<ulid>.block.tmp. info: ulid, incarnation, sequence, level, created_ms are taken from it. The level says
+ * what effort goes into size: 0 and 1 fast encoders and LZ4, 2 the small ones and LZ4-HC, 3 and above zstd. */
 MUST_USE enum err_code block_writer_open(const struct env *env, const char *dir,
                                          const struct block_info *info, struct block_writer **out,
                                          struct err *err);
-/* A later series must sort after the one before (ASSERT). */
+/* Declares the next series: a later one must sort after the one before (ASSERT). *id: its number among those declared.
+ * A series that gets no samples is left out of the block (what is published is numbered without gaps). */
 MUST_USE enum err_code block_writer_series(struct block_writer *w, struct labels labels,
+                                           uint32_t *id, struct err *err);
+/* Encodes samples [from, from + n) of s, n >= 1, later than all that the series has (ASSERT), as one chunk or more
+ * (1,025 floats each at level 2 and above, fewer below; constants in one). Series may take turns in any order. */
+MUST_USE enum err_code block_writer_samples(struct block_writer *w, uint32_t id,
+                                            const struct samples *s, size_t from, size_t n,
+                                            struct err *err);
+/* Members of a classic histogram with the same n times, all floats: written as one chunk where that is smaller (and
+ * possible, family.h), else series by series. */
+struct block_family {
+    const uint32_t *ids; /* n_members, by rising bound, the last is +Inf; each counts as block_writer_samples */
+    size_t n_members;    /* FAMILY_MEMBERS_MIN..FAMILY_MEMBERS_MAX */
+    uint32_t count_id;   /* the _count series; BLOCK_NO_SERIES: none */
+    const int64_t *t_ms;
+    const double *const *v; /* n_members columns of n values */
+    const double *count;
+    size_t n;
+};
+#define BLOCK_NO_SERIES UINT32_MAX
+MUST_USE enum err_code block_writer_family(struct block_writer *w, const struct block_family *f,
                                            struct err *err);
-/* A chunk of the current series: `chunk` as chunk_encode made it. */
-MUST_USE enum err_code block_writer_chunk(struct block_writer *w, const struct chunk_meta *meta,
-                                          struct bytes chunk, struct err *err);
+/* A chunk as chunk_encode made it, later than all that the series has: taken over as it is, but for times that the
+ * block can share. */
+MUST_USE enum err_code block_writer_chunk(struct block_writer *w, uint32_t id,
+                                          const struct chunk_meta *meta, struct bytes chunk,
+                                          struct err *err);
 /* Writes index and footer, fsyncs, publishes. `info` gets the counts. A block without samples is refused. */
 MUST_USE enum err_code block_writer_finish(struct block_writer *w, struct block_info *info,
                                            struct err *err);
@@ -81,7 +104,12 @@ MUST_USE enum err_code block_label_names(struct block *block, struct arena *aren
 MUST_USE enum err_code block_label_values(struct block *block, struct str name, struct arena *arena,
                                           struct str **out, size_t *n, struct err *err);
 
-/* Chunks of a series as they are, for compaction and `quipu inspect block`. */
+/* Statistics of the chunks of a series that overlap [mint_ms, maxt_ms], in time order, without reading a chunk. */
+typedef enum err_code block_meta_fn(void *ctx, const struct chunk_meta *meta, struct err *err);
+MUST_USE enum err_code block_metas(struct block *block, uint32_t id, int64_t mint_ms,
+                                   int64_t maxt_ms, block_meta_fn *fn, void *ctx, struct err *err);
+
+/* Chunks of a series as they are, for `quipu inspect block`. */
 typedef enum err_code block_chunk_fn(void *ctx, const struct chunk_meta *meta, struct bytes chunk,
                                      struct err *err);
 MUST_USE enum err_code block_chunks(struct block *block, uint32_t id, block_chunk_fn *fn, void *ctx,

@@ -349,6 +349,24 @@ enum err_code block_overlaps(struct block *b, uint32_t id, int64_t mint_ms, int6
     return rc ? err_context(err, "chunks of series %" PRIu32, id) : ERR_OK;
 }
 
+enum err_code block_metas(struct block *b, uint32_t id, int64_t mint_ms, int64_t maxt_ms,
+                          block_meta_fn *fn, void *ctx, struct err *err)
+{
+    struct page_cursor index = {0};
+    struct chunk_refs refs;
+    enum err_code rc = block_refs(b, &index, id, &refs, err);
+    while (!rc && refs.n_left) {
+        struct chunk_meta meta;
+        uint64_t chunk;
+        rc = chunk_refs_next(&refs, &meta, &chunk, err);
+        if (rc) page_cursor_context(&b->file, &index, err);
+        if (rc || meta.t_min_ms > maxt_ms) break;
+        if (meta.t_max_ms >= mint_ms) rc = fn(ctx, &meta, err);
+    }
+    page_cursor_release(&index);
+    return rc ? err_context(err, "chunks of series %" PRIu32, id) : ERR_OK;
+}
+
 enum err_code block_chunks(struct block *b, uint32_t id, block_chunk_fn *fn, void *ctx,
                            struct err *err)
 {

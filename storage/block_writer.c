@@ -1,16 +1,20 @@
-/* storage/block_writer.c: chunks go to the file as they come; the index is gathered in compact form (some 15 bytes
- * a series for chunks, 5-10 for labels) and written at the end, when all label pairs are known and have numbers.
- * Postings are made in passes over the label lists, so that they never take more than a few MiB. */
+/* storage/block_writer.c: chunks are gathered with their statistics until the end, when all series are known, and
+ * then written series by series. */
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "storage/block_layout.h"
-#include "storage/postings.h"
-#include "storage/symbols.h"
+#include "storage/block_index.h"
 
 #define CHUNK_PAGE_BYTES (32 << 10)
 #define INDEX_PAGE_BYTES (16 << 10)
-#define POSTINGS_BATCH (1 << 20) /* numbers held at once, unless one list is longer */
+#define CHUNK_SAMPLES 240
+#define CHUNK_BYTES ((size_t)4 << 20) /* of histograms: a page of a block holds 64 MiB at most */
+
+struct pending {
+    struct chunk_meta meta;
+    uint64_t off; /* in chunks */
+    uint32_t len, id;
+};
 
 struct block_writer {
     struct io *io;
@@ -19,31 +23,17 @@ struct block_writer {
     char path[IO_PATH_BYTES];
     struct block_info info;
     struct page_writer pages;
+    struct block_index index;
 
-    struct symbols symbols;
-    struct pair_list pairs; /* of the current series, as numbered by symbols */
-    struct label *labels;   /* of the current series, texts in symbols; sorted */
-    size_t n_labels, labels_cap;
-    struct buf label_lists; /* per series: varint shared, varint more, varint pair each */
-
-    struct buf group;         /* the refs item that is growing */
-    struct buf metas;         /* of the current series */
-    uint32_t n_series_chunks; /* of the current series */
-    int64_t last_t_max_ms;    /* of its last chunk */
-    int64_t group_base_ms;
-    struct buf refs;     /* finished items of refs, one behind the other */
-    struct buf ref_ends; /* u64 each */
+    struct buf chunks;       /* one behind the other */
+    struct pending *pending; /* in order of arrival */
+    size_t n_pending, pending_cap;
+    uint32_t *n_chunks; /* per series as declared */
+    size_t n_chunks_cap;
+    struct buf scratch;
 };
 
 /* ---- open, close ---- */
-
-static void init_memory(struct block_writer *w)
-{
-    symbols_init(&w->symbols);
-    pair_list_init(&w->pairs);
-    struct buf *bufs[] = {&w->label_lists, &w->group, &w->metas, &w->refs, &w->ref_ends};
-    for (size_t i = 0; i < COUNT_OF(bufs); i++) buf_init(bufs[i], MEM_STORAGE);
-}
 
 enum err_code block_writer_open(const struct env *env, const char *dir,
                                 const struct block_info *info, struct block_writer **out,
@@ -59,7 +49,9 @@ enum err_code block_writer_open(const struct env *env, const char *dir,
                                   .created_ms = info->created_ms,
                                   .t_min_ms = INT64_MAX,
                                   .t_max_ms = INT64_MIN};
-    init_memory(w);
+    block_index_init(&w->index);
+    buf_init(&w->chunks, MEM_STORAGE);
+    buf_init(&w->scratch, MEM_STORAGE);
     char name[ULID_CHARS + 8];
     snprintf(name, sizeof(name), "%s.block", info->ulid.text);
     enum err_code rc = io_path(w->path, sizeof(w->path), err, dir, name);
@@ -70,7 +62,6 @@ enum err_code block_writer_open(const struct env *env, const char *dir,
         block_writer_close(w);
         return rc;
     }
-    page_writer_begin(&w->pages, SECTION_CHUNKS, CHUNK_PAGE_BYTES);
     *out = w;
     return ERR_OK;
 }
@@ -83,333 +74,171 @@ void block_writer_close(struct block_writer *w)
     else if (w->file)
         io_discard(w->io, w->file);
     page_writer_release(&w->pages);
-    symbols_release(&w->symbols);
-    pair_list_release(&w->pairs);
-    struct buf *bufs[] = {&w->label_lists, &w->group, &w->metas, &w->refs, &w->ref_ends};
-    for (size_t i = 0; i < COUNT_OF(bufs); i++) buf_release(bufs[i]);
-    mem_free(w->labels);
+    block_index_release(&w->index);
+    buf_release(&w->chunks);
+    buf_release(&w->scratch);
+    mem_free(w->pending);
+    mem_free(w->n_chunks);
     mem_free(w);
 }
 
 /* ---- series and chunks as they come ---- */
 
-static void end_group(struct block_writer *w)
+enum err_code block_writer_series(struct block_writer *w, struct labels labels, uint32_t *id,
+                                  struct err *err)
 {
-    if (w->group.len == 0) return;
-    buf_put(&w->refs, w->group.p, w->group.len);
-    buf_u64(&w->ref_ends, w->refs.len);
-    buf_reset(&w->group);
+    *id = w->index.n_series;
+    enum err_code rc = mem_grow(MEM_STORAGE, (void **)&w->n_chunks, &w->n_chunks_cap,
+                                (size_t)*id + 1, sizeof(*w->n_chunks), err);
+    if (!rc) rc = block_index_series(&w->index, labels, err);
+    if (!rc) w->n_chunks[*id] = 0;
+    return rc;
 }
 
-/* Appends the current series' chunks to its group. */
-static void end_series(struct block_writer *w)
-{
-    if (w->info.n_series == 0) return;
-    ASSERT(w->n_series_chunks > 0);
-    buf_varint(&w->group, w->n_series_chunks);
-    buf_varint(&w->group, w->metas.len);
-    buf_put(&w->group, w->metas.p, w->metas.len);
-    buf_reset(&w->metas);
-    if (w->info.n_series % BLOCK_GROUP_SERIES == 0) end_group(w);
-}
-
-static enum err_code memory_state(struct block_writer *w, struct err *err)
-{
-    const struct buf *bufs[] = {&w->label_lists, &w->group, &w->metas, &w->refs, &w->ref_ends};
-    for (size_t i = 0; i < COUNT_OF(bufs); i++) {
-        enum err_code rc = buf_finish(bufs[i], err);
-        if (rc) return rc;
-    }
-    return ERR_OK;
-}
-
-/* How many of the first labels are those of the series before. Also: the order of series. */
-static size_t count_shared(const struct block_writer *w, struct labels labels)
-{
-    size_t n = 0;
-    while (n < labels.n && n < w->n_labels && str_eq(labels.items[n].name, w->labels[n].name) &&
-           str_eq(labels.items[n].value, w->labels[n].value))
-        n++;
-    if (w->info.n_series) ASSERT(labels_cmp((struct labels){w->labels, w->n_labels}, labels) < 0);
-    return n;
-}
-
-enum err_code block_writer_series(struct block_writer *w, struct labels labels, struct err *err)
-{
-    size_t n_shared = count_shared(w, labels);
-    if (w->info.n_series == UINT32_MAX)
-        return err_set(err, ERR_LIMIT, "too many series for one block");
-    end_series(w);
-    enum err_code rc = mem_grow(MEM_STORAGE, (void **)&w->labels, &w->labels_cap, labels.n,
-                                sizeof(*w->labels), err);
-    if (rc) return rc;
-    w->pairs.n = n_shared;
-    for (size_t i = n_shared; !rc && i < labels.n; i++) {
-        uint32_t pair;
-        rc = symbols_add(&w->symbols, labels.items[i].name, labels.items[i].value, &pair, err);
-        if (!rc) rc = pair_list_push(&w->pairs, pair, err);
-        if (!rc)
-            w->labels[i] =
-                (struct label){symbols_name(&w->symbols, pair), symbols_value(&w->symbols, pair)};
-    }
-    if (rc) return rc;
-    w->n_labels = labels.n;
-    buf_varint(&w->label_lists, n_shared);
-    buf_varint(&w->label_lists, labels.n - n_shared);
-    for (size_t i = n_shared; i < labels.n; i++) buf_varint(&w->label_lists, w->pairs.ids[i]);
-    w->info.n_series++;
-    w->n_series_chunks = 0;
-    return memory_state(w, err);
-}
-
-enum err_code block_writer_chunk(struct block_writer *w, const struct chunk_meta *meta,
+enum err_code block_writer_chunk(struct block_writer *w, uint32_t id, const struct chunk_meta *meta,
                                  struct bytes chunk, struct err *err)
 {
-    ASSERT(w->info.n_series > 0);
+    ASSERT(id < w->index.n_series);
     ASSERT(meta->n >= 1 && meta->n <= CHUNK_SAMPLES_MAX);
     ASSERT(meta->t_min_ms <= meta->t_max_ms);
-    if (w->n_series_chunks) ASSERT(meta->t_min_ms > w->last_t_max_ms);
-    if (w->group.len == 0 && w->n_series_chunks == 0) {
-        buf_varint(&w->group, w->info.n_chunks);
-        buf_zigzag(&w->group, meta->t_min_ms);
-        w->group_base_ms = meta->t_min_ms;
-    }
-    meta_encode(&w->metas, meta, w->n_series_chunks ? w->last_t_max_ms : w->group_base_ms);
-    enum err_code rc = page_writer_item(&w->pages, chunk, err);
-    if (rc) return err_context(err, "a chunk of %" PRIu32 " samples", meta->n);
-    w->n_series_chunks++;
-    w->last_t_max_ms = meta->t_max_ms;
+    enum err_code rc = mem_grow(MEM_STORAGE, (void **)&w->pending, &w->pending_cap,
+                                w->n_pending + 1, sizeof(*w->pending), err);
+    if (rc) return rc;
+    w->pending[w->n_pending++] = (struct pending){*meta, w->chunks.len, (uint32_t)chunk.len, id};
+    buf_put(&w->chunks, chunk.p, chunk.len);
+    w->n_chunks[id]++;
     w->info.n_chunks++;
     w->info.n_samples += meta->n;
     w->info.t_min_ms = MIN_OF(w->info.t_min_ms, meta->t_min_ms);
     w->info.t_max_ms = MAX_OF(w->info.t_max_ms, meta->t_max_ms);
-    return memory_state(w, err);
+    return buf_finish(&w->chunks, err);
 }
 
-/* ---- the index ---- */
-
-static enum err_code write_refs(struct block_writer *w, struct err *err)
+/* No less than what histogram_encode makes of it. */
+static size_t histogram_bytes_max(const struct histogram *h)
 {
+    size_t n_counts = (size_t)h->n_pos + h->n_neg,
+           n_spans = (size_t)h->n_pos_spans + h->n_neg_spans;
+    return 128 + n_counts * VARINT_BYTES_MAX + n_spans * 10 + h->n_bounds * sizeof(double);
+}
+
+/* How many of the samples [from, end) go into one chunk: at least one. */
+static size_t chunk_length(const struct samples *s, size_t from, size_t end)
+{
+    size_t most = MIN_OF(end - from, (size_t)CHUNK_SAMPLES), bytes = 0;
+    for (size_t n = 0; s->h && n < most; n++) {
+        if (s->h[from + n]) bytes += histogram_bytes_max(s->h[from + n]);
+        if (n > 0 && bytes > CHUNK_BYTES) return n;
+    }
+    return most;
+}
+
+enum err_code block_writer_samples(struct block_writer *w, uint32_t id, const struct samples *s,
+                                   size_t from, size_t n, struct err *err)
+{
+    ASSERT(n >= 1);
+    enum err_code rc = ERR_OK;
+    for (size_t end = from + n, len; !rc && from < end; from += len) {
+        struct chunk_meta meta;
+        len = chunk_length(s, from, end);
+        buf_reset(&w->scratch);
+        rc = chunk_encode(s, from, len, &w->scratch, &meta, err);
+        if (!rc) rc = block_writer_chunk(w, id, &meta, buf_bytes(&w->scratch), err);
+    }
+    return rc;
+}
+
+static enum err_code write_column(struct block_writer *w, uint32_t id, const int64_t *t_ms,
+                                  const double *v, size_t n, struct err *err)
+{
+    /* Only read. */
+    const struct samples s = {.t_ms = (int64_t *)t_ms, .v = (double *)v, .n = n};
+    return block_writer_samples(w, id, &s, 0, n, err);
+}
+
+enum err_code block_writer_family(struct block_writer *w, const struct block_family *f,
+                                  struct err *err)
+{
+    enum err_code rc = ERR_OK;
+    for (size_t i = 0; !rc && i < f->n_members; i++)
+        rc = write_column(w, f->ids[i], f->t_ms, f->v[i], f->n, err);
+    if (!rc && f->count_id != BLOCK_NO_SERIES)
+        rc = write_column(w, f->count_id, f->t_ms, f->count, f->n, err);
+    return rc;
+}
+
+/* ---- the end ---- */
+
+/* Indexes of `pending`, by series; a series' chunks as they came. */
+static enum err_code order_chunks(struct block_writer *w, uint32_t **order, struct err *err)
+{
+    uint32_t n_series = w->index.n_series;
+    uint32_t *next = mem_calloc(MEM_STORAGE, n_series, sizeof(*next));
+    *order = mem_calloc(MEM_STORAGE, w->n_pending, sizeof(**order));
+    enum err_code rc = ERR_OK;
+    if (!next || !*order) rc = err_set(err, ERR_NO_MEMORY, "the order of chunks");
+    for (uint32_t id = 1; !rc && id < n_series; id++) next[id] = next[id - 1] + w->n_chunks[id - 1];
+    for (size_t i = 0; !rc && i < w->n_pending; i++)
+        (*order)[next[w->pending[i].id]++] = (uint32_t)i;
+    mem_free(next);
+    return rc;
+}
+
+static enum err_code write_chunks(struct block_writer *w, const uint32_t *order, struct err *err)
+{
+    page_writer_begin(&w->pages, SECTION_CHUNKS, CHUNK_PAGE_BYTES);
+    for (size_t i = 0; i < w->n_pending; i++) {
+        const struct pending *p = &w->pending[order[i]];
+        enum err_code rc = page_writer_item(&w->pages, bytes_of(w->chunks.p + p->off, p->len), err);
+        if (rc) return err_context(err, "a chunk of %" PRIu32 " samples", p->meta.n);
+    }
+    return page_writer_end(&w->pages, err);
+}
+
+/* Appends the list of one series' chunks. */
+static void put_refs(struct block_writer *w, const uint32_t *order, uint32_t n, int64_t before_ms,
+                     struct buf *group, struct buf *metas)
+{
+    metas->len = 0; /* buf_reset() would forget that memory was out */
+    for (uint32_t i = 0; i < n; i++) {
+        const struct chunk_meta *meta = &w->pending[order[i]].meta;
+        if (i) ASSERT(meta->t_min_ms > before_ms);
+        meta_encode(metas, meta, before_ms);
+        before_ms = meta->t_max_ms;
+    }
+    buf_varint(group, n);
+    buf_varint(group, metas->len);
+    buf_put(group, metas->p, metas->len);
+}
+
+static enum err_code write_refs(struct block_writer *w, const uint32_t *order, struct err *err)
+{
+    struct buf group, metas;
+    buf_init(&group, MEM_STORAGE);
+    buf_init(&metas, MEM_STORAGE);
     page_writer_begin(&w->pages, SECTION_REFS, INDEX_PAGE_BYTES);
-    uint64_t from = 0;
-    for (size_t i = 0; i < w->ref_ends.len; i += 8) {
-        uint64_t to = get_u64_le(w->ref_ends.p + i);
-        enum err_code rc = page_writer_item(&w->pages, bytes_of(w->refs.p + from, to - from), err);
-        if (rc) return rc;
-        from = to;
-    }
-    return page_writer_end(&w->pages, err);
-}
-
-/* The label lists, series by series, with final pair numbers. */
-struct lists {
-    struct reader r;
-    const uint32_t *final; /* by number of arrival */
-    struct pair_list pairs;
-    size_t n_shared; /* of the current series, with the one before */
-};
-
-static void lists_init(struct lists *l, const struct block_writer *w, const uint32_t *final)
-{
-    l->r = reader_init(buf_bytes(&w->label_lists));
-    l->final = final;
-    pair_list_init(&l->pairs);
-}
-
-static enum err_code lists_next(struct lists *l, struct err *err)
-{
-    l->n_shared = (size_t)reader_varint(&l->r);
-    size_t n_more = (size_t)reader_varint(&l->r);
-    l->pairs.n = l->n_shared;
-    for (size_t i = 0; i < n_more; i++) {
-        enum err_code rc = pair_list_push(&l->pairs, l->final[reader_varint(&l->r)], err);
-        if (rc) return rc;
-    }
-    ASSERT(!l->r.failed); /* our own bytes */
-    return ERR_OK;
-}
-
-static enum err_code write_labels(struct block_writer *w, const uint32_t *final, struct err *err)
-{
-    struct lists l;
-    struct buf item;
-    lists_init(&l, w, final);
-    buf_init(&item, MEM_STORAGE);
-    page_writer_begin(&w->pages, SECTION_LABELS, INDEX_PAGE_BYTES);
     enum err_code rc = ERR_OK;
-    for (uint64_t id = 0; !rc && id < w->info.n_series; id++) {
-        rc = lists_next(&l, err);
-        if (rc) break;
-        size_t n_shared = id % BLOCK_GROUP_SERIES ? l.n_shared : 0;
-        pair_list_encode(&item, l.pairs.ids, l.pairs.n, n_shared);
-        if ((id + 1) % BLOCK_GROUP_SERIES && id + 1 < w->info.n_series) continue;
-        rc = buf_finish(&item, err);
-        if (!rc) rc = page_writer_item(&w->pages, buf_bytes(&item), err);
-        buf_reset(&item);
-    }
-    pair_list_release(&l.pairs);
-    buf_release(&item);
-    return rc ? rc : page_writer_end(&w->pages, err);
-}
-
-static enum err_code write_values(struct block_writer *w, const uint32_t *order, struct err *err)
-{
-    page_writer_begin(&w->pages, SECTION_VALUES, INDEX_PAGE_BYTES);
-    for (size_t i = 0; i < w->symbols.n_pairs; i++) {
-        struct str value = symbols_value(&w->symbols, order[i]);
-        enum err_code rc = page_writer_item(&w->pages, bytes_of(value.p, value.len), err);
-        if (rc) return rc;
-    }
-    return page_writer_end(&w->pages, err);
-}
-
-/* name_ranks: per final pair, the rank of its name. */
-static enum err_code write_names(struct block_writer *w, const uint32_t *order,
-                                 uint32_t *name_ranks, struct err *err)
-{
-    struct buf item;
-    buf_init(&item, MEM_STORAGE);
-    page_writer_begin(&w->pages, SECTION_NAMES, INDEX_PAGE_BYTES);
-    enum err_code rc = ERR_OK;
-    uint32_t rank = 0;
-    for (size_t i = 0; !rc && i < w->symbols.n_pairs; i++) {
-        uint32_t name_id = w->symbols.pairs[order[i]].name_id;
-        if (i && name_id == w->symbols.pairs[order[i - 1]].name_id) {
-            name_ranks[i] = rank - 1;
-            continue;
+    int64_t base_ms = 0;
+    uint64_t chunk = 0, n_kept = 0;
+    for (uint32_t id = 0; !rc && id < w->index.n_series; id++) {
+        if (!w->n_chunks[id]) continue;
+        if (n_kept++ % BLOCK_GROUP_SERIES == 0) {
+            base_ms = w->pending[order[chunk]].meta.t_min_ms;
+            buf_varint(&group, chunk);
+            buf_zigzag(&group, base_ms);
         }
-        name_ranks[i] = rank++;
-        buf_reset(&item);
-        buf_varint(&item, i);
-        buf_text(&item, w->symbols.names[name_id]);
-        rc = buf_finish(&item, err);
-        if (!rc) rc = page_writer_item(&w->pages, buf_bytes(&item), err);
+        put_refs(w, order + chunk, w->n_chunks[id], base_ms, &group, &metas);
+        chunk += w->n_chunks[id];
+        if (n_kept % BLOCK_GROUP_SERIES && chunk < w->n_pending) continue;
+        rc = buf_finish(&metas, err);
+        if (!rc) rc = buf_finish(&group, err);
+        if (!rc) rc = page_writer_item(&w->pages, buf_bytes(&group), err);
+        buf_reset(&group);
     }
-    buf_release(&item);
+    buf_release(&group);
+    buf_release(&metas);
+    w->info.n_series = n_kept;
     return rc ? rc : page_writer_end(&w->pages, err);
-}
-
-/* One list of postings per pair, then one per name: list n_pairs + rank. */
-struct postings_plan {
-    const uint32_t *final, *name_ranks;
-    size_t n_pairs, n_lists;
-    uint32_t *counts; /* per list */
-    uint32_t *ids;    /* of the lists of one batch, one behind the other */
-    uint64_t *fill;   /* per list of the batch: end of what is there in ids */
-};
-
-static enum err_code count_postings(struct block_writer *w, struct postings_plan *p,
-                                    struct err *err)
-{
-    struct lists l;
-    lists_init(&l, w, p->final);
-    enum err_code rc = ERR_OK;
-    for (uint64_t id = 0; !rc && id < w->info.n_series; id++) {
-        rc = lists_next(&l, err);
-        for (size_t i = 0; !rc && i < l.pairs.n; i++) {
-            p->counts[l.pairs.ids[i]]++;
-            p->counts[p->n_pairs + p->name_ranks[l.pairs.ids[i]]]++;
-        }
-    }
-    pair_list_release(&l.pairs);
-    return rc;
-}
-
-static void put_posting(struct postings_plan *p, size_t list, size_t from, size_t to, uint32_t id)
-{
-    if (list >= from && list < to) p->ids[p->fill[list - from]++] = id;
-}
-
-/* Fills ids with the lists [from, to). */
-static enum err_code fill_batch(struct block_writer *w, struct postings_plan *p, size_t from,
-                                size_t to, struct err *err)
-{
-    uint64_t end = 0;
-    for (size_t i = from; i < to; i++) {
-        p->fill[i - from] = end;
-        end += p->counts[i];
-    }
-    struct lists l;
-    lists_init(&l, w, p->final);
-    enum err_code rc = ERR_OK;
-    for (uint32_t id = 0; !rc && id < w->info.n_series; id++) {
-        rc = lists_next(&l, err);
-        for (size_t i = 0; !rc && i < l.pairs.n; i++) {
-            uint32_t pair = l.pairs.ids[i];
-            put_posting(p, pair, from, to, id);
-            put_posting(p, p->n_pairs + p->name_ranks[pair], from, to, id);
-        }
-    }
-    pair_list_release(&l.pairs);
-    return rc;
-}
-
-static enum err_code write_batch(struct block_writer *w, struct postings_plan *p, size_t from,
-                                 size_t to, struct buf *item, struct err *err)
-{
-    uint64_t total = 0;
-    for (size_t i = from; i < to; i++) total += p->counts[i];
-    p->ids = mem_calloc(MEM_STORAGE, total, sizeof(*p->ids));
-    p->fill = mem_calloc(MEM_STORAGE, to - from, sizeof(*p->fill));
-    enum err_code rc = ERR_OK;
-    if (!p->ids || !p->fill) rc = err_set(err, ERR_NO_MEMORY, "postings of %" PRIu64, total);
-    if (!rc) rc = fill_batch(w, p, from, to, err);
-    for (size_t i = from; !rc && i < to; i++) {
-        buf_reset(item);
-        postings_encode(item, p->ids + (p->fill[i - from] - p->counts[i]), p->counts[i]);
-        rc = buf_finish(item, err);
-        if (!rc) rc = page_writer_item(&w->pages, buf_bytes(item), err);
-    }
-    mem_free(p->ids);
-    mem_free(p->fill);
-    p->ids = NULL;
-    p->fill = NULL;
-    return rc;
-}
-
-static enum err_code write_postings(struct block_writer *w, const uint32_t *final,
-                                    const uint32_t *name_ranks, struct err *err)
-{
-    struct postings_plan p = {.final = final,
-                              .name_ranks = name_ranks,
-                              .n_pairs = w->symbols.n_pairs,
-                              .n_lists = w->symbols.n_pairs + w->symbols.n_names};
-    struct buf item;
-    buf_init(&item, MEM_STORAGE);
-    page_writer_begin(&w->pages, SECTION_POSTINGS, INDEX_PAGE_BYTES);
-    p.counts = mem_calloc(MEM_STORAGE, p.n_lists, sizeof(*p.counts));
-    enum err_code rc = p.counts ? count_postings(w, &p, err)
-                                : err_set(err, ERR_NO_MEMORY, "%zu postings", p.n_lists);
-    for (size_t from = 0, to; !rc && from < p.n_lists; from = to) {
-        uint64_t total = p.counts[from];
-        for (to = from + 1; to < p.n_lists && total + p.counts[to] <= POSTINGS_BATCH; to++)
-            total += p.counts[to];
-        rc = write_batch(w, &p, from, to, &item, err);
-    }
-    mem_free(p.counts);
-    buf_release(&item);
-    return rc ? rc : page_writer_end(&w->pages, err);
-}
-
-static enum err_code write_index(struct block_writer *w, struct err *err)
-{
-    size_t n = w->symbols.n_pairs;
-    uint32_t *order = NULL;
-    uint32_t *final = mem_calloc(MEM_STORAGE, n, sizeof(*final));
-    uint32_t *name_ranks = mem_calloc(MEM_STORAGE, n, sizeof(*name_ranks));
-    enum err_code rc = ERR_OK;
-    if (!final || !name_ranks) rc = err_set(err, ERR_NO_MEMORY, "the index of a block");
-    if (!rc) rc = symbols_sort(&w->symbols, &order, err);
-    for (size_t i = 0; !rc && i < n; i++) final[order[i]] = (uint32_t)i;
-    if (!rc) rc = write_refs(w, err);
-    if (!rc) rc = write_labels(w, final, err);
-    if (!rc) rc = write_values(w, order, err);
-    if (!rc) rc = write_names(w, order, name_ranks, err);
-    if (!rc) rc = write_postings(w, final, name_ranks, err);
-    mem_free(order);
-    mem_free(final);
-    mem_free(name_ranks);
-    return rc;
 }
 
 static enum err_code finish_file(struct block_writer *w, struct err *err)
@@ -432,12 +261,15 @@ enum err_code block_writer_finish(struct block_writer *w, struct block_info *inf
     ASSERT(!w->published);
     if (w->info.n_samples == 0)
         return err_set(err, ERR_INVALID, "a block without samples is not written");
-    end_series(w);
-    end_group(w);
-    enum err_code rc = memory_state(w, err);
-    if (!rc) rc = page_writer_end(&w->pages, err);
-    if (!rc) rc = write_index(w, err);
+    uint32_t *order = NULL;
+    enum err_code rc = order_chunks(w, &order, err);
+    if (!rc) rc = write_chunks(w, order, err);
+    if (!rc) rc = write_refs(w, order, err);
+    if (!rc)
+        rc = block_index_write(&w->index, &w->pages, w->n_chunks, (uint32_t)w->info.n_series,
+                               INDEX_PAGE_BYTES, err);
     if (!rc) rc = finish_file(w, err);
+    mem_free(order);
     if (rc) return err_context(err, "writing block %s", w->info.ulid.text);
     *info = w->info;
     return ERR_OK;

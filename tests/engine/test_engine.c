@@ -448,8 +448,9 @@ static void strays_are_judged(void **state)
     CHECK_OK(samples_push(&s, NOW_MS, 5, NULL, &f.err), &f.err);
     CHECK_OK(chunk_encode(&s, 0, 1, &chunk, &meta, &f.err), &f.err);
     struct label label = {STR(LABEL_NAME), STR("m")};
-    CHECK_OK(block_writer_series(w, (struct labels){&label, 1}, &f.err), &f.err);
-    CHECK_OK(block_writer_chunk(w, &meta, buf_bytes(&chunk), &f.err), &f.err);
+    uint32_t id = 0;
+    CHECK_OK(block_writer_series(w, (struct labels){&label, 1}, &id, &f.err), &f.err);
+    CHECK_OK(block_writer_chunk(w, id, &meta, buf_bytes(&chunk), &f.err), &f.err);
     CHECK_OK(block_writer_finish(w, &info, &f.err), &f.err);
     block_writer_close(w);
     samples_release(&s);

@@ -79,14 +79,15 @@ __attribute__((unused)) static void gen_write_series(struct rng *rng, struct blo
     struct err err;
     struct buf chunk;
     buf_init(&chunk, MEM_BASE);
-    CHECK_OK(block_writer_series(w, s->labels, &err), &err);
+    uint32_t id = 0;
+    CHECK_OK(block_writer_series(w, s->labels, &id, &err), &err);
     for (size_t from = 0; from < s->samples.n;) {
         size_t n = 1 + rng_below(rng, chunk_max);
         n = MIN_OF(n, s->samples.n - from);
         struct chunk_meta meta;
         buf_reset(&chunk);
         CHECK_OK(chunk_encode(&s->samples, from, n, &chunk, &meta, &err), &err);
-        CHECK_OK(block_writer_chunk(w, &meta, buf_bytes(&chunk), &err), &err);
+        CHECK_OK(block_writer_chunk(w, id, &meta, buf_bytes(&chunk), &err), &err);
         from += n;
     }
     buf_release(&chunk);

@@ -311,6 +311,89 @@ static void test_large_items(void **state)
     fixture_release(&f);
 }
 
+/* ---- the writer: series in any order, some without samples, whole runs and families ---- */
+
+/* Declares all series of the set, writes those that `keep` says, in turns, and takes the others out of the set. */
+static void write_in_turns(struct fixture *f, struct rng *rng, const bool *keep)
+{
+    struct block_info info = {.incarnation = 3, .level = (uint32_t)rng_below(rng, 4)};
+    ulid_make(&info.ulid, 1, rng);
+    struct block_writer *w;
+    CHECK_OK(block_writer_open(&f->e.env, f->e.dir, &info, &w, &f->err), &f->err);
+    size_t *done = mem_calloc(MEM_BASE, f->set.n, sizeof(*done));
+    uint32_t *ids = mem_calloc(MEM_BASE, f->set.n, sizeof(*ids));
+    CHECK(done && ids);
+    size_t n_open = 0, n_kept = 0;
+    for (size_t i = 0; i < f->set.n; i++) {
+        CHECK_OK(block_writer_series(w, f->set.series[i].labels, &ids[i], &f->err), &f->err);
+        CHECK_U64(ids[i], i);
+        n_open += keep[i];
+    }
+    while (n_open) {
+        size_t i = rng_below(rng, f->set.n);
+        const struct samples *s = &f->set.series[i].samples;
+        if (!keep[i] || done[i] == s->n) continue;
+        size_t n = 1 + rng_below(rng, s->n - done[i]);
+        CHECK_OK(block_writer_samples(w, ids[i], s, done[i], n, &f->err), &f->err);
+        done[i] += n;
+        n_open -= done[i] == s->n;
+    }
+    CHECK_OK(block_writer_finish(w, &f->info, &f->err), &f->err);
+    block_writer_close(w);
+    snprintf(f->path, sizeof(f->path), "%s/%s.block", f->e.dir, info.ulid.text);
+    for (size_t i = 0; i < f->set.n; i++) {
+        if (keep[i])
+            f->set.series[n_kept++] = f->set.series[i];
+        else
+            samples_release(&f->set.series[i].samples);
+    }
+    f->set.n = n_kept;
+    mem_free(done);
+    mem_free(ids);
+}
+
+static void test_series_in_any_order_and_some_left_out(void **state)
+{
+    (void)state;
+    struct rng rng;
+    PROPERTY_LOOP(&rng, 12)
+    {
+        struct fixture f;
+        test_env_init(&f.e);
+        CHECK_OK(page_cache_new(&f.e.env, 256 << 10, &f.cache, &f.err), &f.err);
+        gen_set_init(&f.set, &rng, 1 + rng_below(&rng, 300), 700);
+        bool *keep = mem_calloc(MEM_BASE, f.set.n, sizeof(*keep));
+        CHECK(keep != NULL);
+        double share = rng_unit(&rng);
+        for (size_t i = 0; i < f.set.n; i++) keep[i] = rng_chance(&rng, share);
+        keep[rng_below(&rng, f.set.n)] = true;
+        write_in_turns(&f, &rng, keep);
+        mem_free(keep);
+        CHECK_OK(block_open(&f.e.env, f.path, f.cache, &f.block, &f.err), &f.err);
+        CHECK_U64(block_info(f.block)->n_series, f.set.n);
+        CHECK_OK(block_verify(f.block, NULL, NULL, &f.err), &f.err);
+        for (uint32_t i = 0; i < f.set.n; i++) check_series(&f, i, &rng);
+        for (int k = 0; k < 30; k++) {
+            struct matcher m;
+            gen_matcher(&rng, &f.set, &f.set.arena, &m);
+            check_select(&f, &m, 1);
+        }
+        struct str *values;
+        size_t n_values;
+        CHECK_OK(block_label_values(f.block, STR("pod"), &f.set.arena, &values, &n_values, &f.err),
+                 &f.err);
+        /* A series that was left out leaves no value. */
+        for (size_t k = 0; k < n_values; k++) {
+            struct matcher m = {.op = MATCH_EQ, .name = STR("pod"), .value = values[k]};
+            size_t n = 0;
+            for (size_t i = 0; i < f.set.n; i++)
+                n += matchers_match_labels(&m, 1, f.set.series[i].labels);
+            CHECK(n > 0);
+        }
+        fixture_release(&f);
+    }
+}
+
 static bool count_entry(void *ctx, const char *name, bool is_dir)
 {
     (void)name;
@@ -530,8 +613,9 @@ static void test_verify_finds_wrong_statistics(void **state)
         struct block_writer *w;
         struct label l = {STR("a"), STR("b")};
         CHECK_OK(block_writer_open(&e.env, e.dir, &info, &w, &err), &err);
-        CHECK_OK(block_writer_series(w, (struct labels){&l, 1}, &err), &err);
-        CHECK_OK(block_writer_chunk(w, &meta, buf_bytes(&chunk), &err), &err);
+        uint32_t id = 0;
+        CHECK_OK(block_writer_series(w, (struct labels){&l, 1}, &id, &err), &err);
+        CHECK_OK(block_writer_chunk(w, id, &meta, buf_bytes(&chunk), &err), &err);
         CHECK_OK(block_writer_finish(w, &info, &err), &err);
         block_writer_close(w);
         char path[512];
@@ -575,11 +659,12 @@ static enum err_code write_and_read(struct test_env *e, const struct gen_set *se
     for (size_t i = 0; !rc && i < set->n; i++) {
         struct chunk_meta meta;
         buf_reset(&chunk);
-        rc = block_writer_series(w, set->series[i].labels, &err);
+        uint32_t id = 0;
+        rc = block_writer_series(w, set->series[i].labels, &id, &err);
         if (!rc)
             rc = chunk_encode(&set->series[i].samples, 0, set->series[i].samples.n, &chunk, &meta,
                               &err);
-        if (!rc) rc = block_writer_chunk(w, &meta, buf_bytes(&chunk), &err);
+        if (!rc) rc = block_writer_chunk(w, id, &meta, buf_bytes(&chunk), &err);
     }
     if (!rc) rc = block_writer_finish(w, &info, &err);
     block_writer_close(w);
@@ -644,6 +729,7 @@ int main(void)
         cmocka_unit_test(test_names_and_values),
         cmocka_unit_test(test_one_series_without_labels),
         cmocka_unit_test(test_large_items),
+        cmocka_unit_test(test_series_in_any_order_and_some_left_out),
         cmocka_unit_test(test_no_file_is_left_behind),
         cmocka_unit_test(test_dropped_file_goes_with_the_last_reference),
         cmocka_unit_test(test_every_flipped_bit_is_found),

@@ -98,11 +98,12 @@ static void write_series(struct block_writer *w, const struct golden_series *g)
     buf_init(&chunk, MEM_BASE);
     g->make(&s);
     struct label labels[] = {{STR(LABEL_NAME), str_of(g->name)}, {STR("job"), str_of(g->job)}};
-    CHECK_OK(block_writer_series(w, (struct labels){labels, g->job ? 2 : 1}, &err), &err);
+    uint32_t id = 0;
+    CHECK_OK(block_writer_series(w, (struct labels){labels, g->job ? 2 : 1}, &id, &err), &err);
     CHECK_OK(chunk_encode(&s, 0, s.n, &chunk, &meta, &err), &err);
     buf_reset(&chunk);
     CHECK_OK(chunk_encode_as(g->encoding, &s, 0, s.n, &chunk, &err), &err);
-    CHECK_OK(block_writer_chunk(w, &meta, buf_bytes(&chunk), &err), &err);
+    CHECK_OK(block_writer_chunk(w, id, &meta, buf_bytes(&chunk), &err), &err);
     buf_release(&chunk);
     samples_release(&s);
     arena_release(&arena);

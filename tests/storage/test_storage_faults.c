@@ -52,9 +52,10 @@ static enum err_code write_block(struct world *w, uint64_t incarnation, struct b
         const struct samples *s = &w->set.series[i].samples;
         struct chunk_meta meta;
         buf_reset(&chunk);
-        rc = block_writer_series(bw, w->set.series[i].labels, err);
+        uint32_t id = 0;
+        rc = block_writer_series(bw, w->set.series[i].labels, &id, err);
         if (!rc) rc = chunk_encode(s, 0, s->n, &chunk, &meta, err);
-        if (!rc) rc = block_writer_chunk(bw, &meta, buf_bytes(&chunk), err);
+        if (!rc) rc = block_writer_chunk(bw, id, &meta, buf_bytes(&chunk), err);
     }
     if (!rc) rc = block_writer_finish(bw, info, err);
     block_writer_close(bw);
