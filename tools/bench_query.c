@@ -9,6 +9,7 @@
 #include <cjson/cJSON.h>
 
 #include "base/clock.h"
+#include "base/io.h"
 #include "engine/tenant_header.h"
 #include "tools/cli.h"
 #include "tools/client.h"
@@ -45,7 +46,7 @@ static const struct query {
 };
 
 struct settings {
-    const char *server, *tenant, *only, *end;
+    const char *server, *tenant, *only, *end, *save;
     uint64_t repetitions, pid;
     int64_t timeout_ms;
     bool json, day, list;
@@ -100,6 +101,20 @@ static void read_answer(struct row *row, const struct client_answer *answer)
     cJSON_Delete(root);
 }
 
+/* The answer as it came, so that servers' answers can be compared. */
+static enum err_code save_answer(const struct settings *s, const struct query *q,
+                                 const struct client_answer *answer, struct err *err)
+{
+    char name[64], path[IO_PATH_BYTES];
+    struct file *file = NULL;
+    snprintf(name, sizeof(name), "%s.json", q->name);
+    enum err_code rc = io_path(path, sizeof(path), err, s->save, name);
+    if (!rc) rc = io_open(io_posix(), path, IO_WRITE | IO_CREATE | IO_TRUNCATE, &file, err);
+    if (!rc) rc = file_write_at(file, 0, answer->body.p, answer->body.len, err);
+    file_close(file);
+    return rc;
+}
+
 static enum err_code run_query(const struct settings *s, struct client *client,
                                const struct query *q, int64_t end_ms, struct row *row,
                                struct err *err)
@@ -120,6 +135,7 @@ static enum err_code run_query(const struct settings *s, struct client *client,
         if (!rc && (i == 0 || answer.status != 200)) read_answer(row, &answer);
     }
     if (s->pid) (void)process_usage((long)s->pid, &after);
+    if (!rc && s->save && !row->failure[0]) rc = save_answer(s, q, &answer, err);
     row->cpu_ms = (after.cpu_seconds - before.cpu_seconds) * 1000 / (double)s->repetitions;
     bench_latency_sort(&row->latency);
     client_answer_release(&answer);
@@ -208,6 +224,7 @@ enum exit_code bench_query(int argc, char **argv)
         {"day", CLI_FLAG, &s.day, NULL, "the queries over 24 hours, for the preset fleet-day",
          NULL},
         {"list", CLI_FLAG, &s.list, NULL, "print the queries and stop", NULL},
+        {"save", CLI_TEXT, &s.save, "FOLDER", "keep each answer there, as NAME.json", NULL},
         {"timeout", CLI_DURATION, &s.timeout_ms, "DUR", "of one query (2m)", NULL},
         {"json", CLI_FLAG, &s.json, NULL, "print the report as JSON", NULL},
     };
