@@ -46,6 +46,17 @@ size_t mem_bytes(enum mem_owner owner); /* in use now */
 size_t mem_bytes_total(void);
 const char *mem_owner_name(enum mem_owner owner);
 
+/* Bounds what one owner has in all; 0: no bound, as at first. Past it its allocations fail as if memory were out, so
+ * this is for owners that answer a failure by giving up one request: queries, bodies. May change at any time. */
+void mem_set_limit(enum mem_owner owner, size_t bytes_max);
+size_t mem_limit(enum mem_owner owner);
+
+/* Settings of the C library's heap for a server: few arenas (each keeps freed memory for itself), and large pieces
+ * straight from the system, so that they go back to it. Once, before threads. */
+void mem_tune_heap(void);
+/* Gives the system what the heap keeps of freed memory. Some milliseconds; other threads' allocations may wait. */
+void mem_trim_heap(void);
+
 /* For tests: when set, called before each allocation; true makes it fail. Not thread-safe to change. */
 void mem_set_fail_hook(bool (*hook)(void *ctx, size_t size), void *ctx);
 

@@ -107,6 +107,42 @@ static void the_kth_allocation_fails(void **state)
     }
 }
 
+static void an_owner_has_a_limit(void **state)
+{
+    (void)state;
+    size_t before = mem_bytes(MEM_QUERY), page = MEM_PAGE_BYTES;
+    mem_set_limit(MEM_QUERY, before + page + 100);
+    CHECK_U64(mem_limit(MEM_QUERY), before + page + 100);
+    void *map = mem_map(MEM_QUERY, page);
+    CHECK(map != NULL);
+    CHECK(mem_map(MEM_QUERY, page) == NULL);
+    CHECK(mem_alloc(MEM_QUERY, 101) == NULL);
+    CHECK(mem_calloc(MEM_QUERY, 1, SIZE_MAX / 2) == NULL);
+    CHECK_U64(mem_bytes(MEM_QUERY), before + page);
+    void *p = mem_alloc(MEM_QUERY, 60);
+    CHECK(p != NULL);
+    CHECK(mem_realloc(MEM_QUERY, p, 101) == NULL);
+    CHECK_U64(mem_bytes(MEM_QUERY), before + page + 60);
+    p = mem_realloc(MEM_QUERY, p, 100); /* only what is added counts */
+    CHECK(p != NULL);
+    void *other = mem_alloc(MEM_WAL, 1000); /* others are not touched */
+    CHECK(other != NULL);
+    mem_set_limit(MEM_QUERY,
+                  1); /* below what is there: nothing more, and what is there can shrink */
+    CHECK(mem_alloc(MEM_QUERY, 1) == NULL);
+    p = mem_realloc(MEM_QUERY, p, 10);
+    CHECK(p != NULL);
+    mem_set_limit(MEM_QUERY, 0);
+    void *large = mem_alloc(MEM_QUERY, 1000);
+    CHECK(large != NULL);
+    mem_free(large);
+    mem_free(other);
+    mem_free(p);
+    mem_unmap(MEM_QUERY, map, page);
+    CHECK_U64(mem_bytes(MEM_QUERY), before);
+    mem_trim_heap();
+}
+
 static void pages_are_aligned_and_zero(void **state)
 {
     (void)state;
@@ -149,9 +185,10 @@ static void owners_have_names(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(counts_per_owner),           cmocka_unit_test(overflow_is_out_of_memory),
-        cmocka_unit_test(grow_keeps_items),           cmocka_unit_test(the_kth_allocation_fails),
-        cmocka_unit_test(pages_are_aligned_and_zero), cmocka_unit_test(owners_have_names),
+        cmocka_unit_test(counts_per_owner),     cmocka_unit_test(overflow_is_out_of_memory),
+        cmocka_unit_test(grow_keeps_items),     cmocka_unit_test(the_kth_allocation_fails),
+        cmocka_unit_test(an_owner_has_a_limit), cmocka_unit_test(pages_are_aligned_and_zero),
+        cmocka_unit_test(owners_have_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
