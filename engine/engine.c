@@ -6,6 +6,10 @@
 
 #define STEP_NS INT64_C(1000000000)
 #define RETAIN_NS (INT64_C(60) * 1000000000)
+#define TRIM_NS INT64_C(1000000000)
+#define FLUSHES_PER_STEP 32 /* of 1,000 tenants in half a minute */
+#define FLUSH_NS_PER_STEP INT64_C(500000000)
+#define CACHE_SHRINK 8 /* under pressure the page cache is this many times smaller */
 
 struct engine_config engine_config_default(const char *data_dir)
 {
@@ -17,7 +21,9 @@ struct engine_config engine_config_default(const char *data_dir)
                                   .tenants_max = 10000,
                                   .wal_sync = WAL_SYNC_ALWAYS,
                                   .wal_segment_bytes = UINT64_C(64) << 20,
-                                  .wal_held_bytes_max = UINT64_C(256) << 20};
+                                  .wal_held_bytes_max = UINT64_C(256) << 20,
+                                  .wal_queue_bytes_max = (size_t)64 << 20,
+                                  .work_bytes_max = (size_t)256 << 20};
 }
 
 void engine_reconfigure(struct engine *e, const struct engine_config *config)
@@ -131,17 +137,59 @@ bool engine_failed(struct engine *e, struct err *why)
     return failed;
 }
 
+/* ---- memory ---- */
+
+static size_t head_bytes_max(struct engine *e)
+{
+    size_t max = atomic_load_explicit(&e->limits.head_bytes_max, memory_order_relaxed);
+    return pressure_head_max(&e->pressure, max);
+}
+
+static size_t head_bytes(struct engine *e)
+{
+    int64_t bytes = atomic_load_explicit(&e->head_bytes, memory_order_relaxed);
+    return bytes > 0 ? (size_t)bytes : 0;
+}
+
+bool engine_head_over_budget(struct engine *e)
+{
+    size_t bytes = head_bytes(e);
+    return bytes > head_bytes_max(e) || (bytes > pressure_flush_min(&e->pressure) &&
+                                         pressure_level(&e->pressure) >= PRESSURE_FLUSH);
+}
+
+static enum err_code admit_write(struct engine *e, struct err *err)
+{
+    size_t bytes = head_bytes(e), max = head_bytes_max(e);
+    enum pressure_level level = pressure_level(&e->pressure);
+    if (LIKELY(bytes <= max && level == PRESSURE_NONE)) return ERR_OK;
+    if (bytes > max || bytes > pressure_flush_min(&e->pressure)) engine_wake(e);
+    if (bytes / 2 > max)
+        return err_set(err, ERR_LIMIT,
+                       "samples not yet in blocks take %zu bytes of memory, at most %zu", bytes,
+                       max * 2);
+    return pressure_check(&e->pressure, PRESSURE_WRITES, err);
+}
+
+enum err_code engine_admit(struct engine *e, enum engine_work work, struct err *err)
+{
+    enum err_code rc = work == ENGINE_WRITE ? admit_write(e, err)
+                                            : pressure_check(&e->pressure, PRESSURE_WRITES, err);
+    if (UNLIKELY(rc)) metric_inc(e->metrics.refused[work]);
+    return rc;
+}
+
 /* ---- background work ---- */
 
 static bool flush_due(struct engine *e, struct tenant *t, int64_t now_ns)
 {
     int64_t first_ns = atomic_load_explicit(&t->first_arrival_ns, memory_order_relaxed);
     int64_t window_ms = atomic_load_explicit(&e->limits.flush_window_ms, memory_order_relaxed);
-    uint64_t held = tenant_held_pos(t), end = wal_end_pos(e->wal);
+    uint64_t held = tenant_held_pos(t);
     if (held == POS_NONE) return false;
     if (first_ns && now_ns - first_ns >= window_ms * 1000000) return true;
     if (atomic_load(&t->held_pos) != POS_NONE) return true; /* an earlier flush failed */
-    return end > held && end - held > e->config.wal_held_bytes_max;
+    return wal_bytes_from(e->wal, held) > e->config.wal_held_bytes_max;
 }
 
 static bool may_retry(struct tenant *t, int64_t now_ns)
@@ -166,13 +214,6 @@ static struct tenant *largest_head(struct engine *e, int64_t now_ns)
     return largest;
 }
 
-static bool over_budget(struct engine *e)
-{
-    int64_t bytes = atomic_load_explicit(&e->head_bytes, memory_order_relaxed);
-    size_t max = atomic_load_explicit(&e->limits.head_bytes_max, memory_order_relaxed);
-    return bytes > 0 && (size_t)bytes > max;
-}
-
 /* The first error is returned, the rest is done all the same. */
 static void keep_first(enum err_code *first, enum err_code rc, struct err *err,
                        const struct err *one)
@@ -182,25 +223,65 @@ static void keep_first(enum err_code *first, enum err_code rc, struct err *err,
     *err = *one;
 }
 
+static size_t count_tenants(struct engine *e)
+{
+    rwlock_read(&e->tenants_lock);
+    size_t n = e->n_tenants;
+    rwlock_release(&e->tenants_lock);
+    return n;
+}
+
+/* The largest heads while they are too large together. */
+static enum err_code step_budget(struct engine *e, int64_t now_ns, struct err *err)
+{
+    enum err_code first = ERR_OK;
+    struct err one;
+    size_t n = count_tenants(e);
+    /* A select may keep what was flushed, so the largest may stay the largest: once each. */
+    for (size_t i = 0; i < n && engine_head_over_budget(e); i++) {
+        struct tenant *t = largest_head(e, now_ns);
+        if (!t) break;
+        keep_first(&first, tenant_flush(t, false, &one), err, &one);
+        (void)pressure_level_now(&e->pressure);
+    }
+    return first;
+}
+
+/* Heads that are old or hold back the log. Many tenants come due together, and each flush syncs some files, for which
+ * writers' own syncs wait: so a few in each step, beginning behind the last one. */
 static enum err_code step_flushes(struct engine *e, int64_t now_ns, struct err *err)
 {
     enum err_code first = ERR_OK;
-    struct tenant *t;
     struct err one;
-    size_t n = 0;
-    for (; (t = engine_tenant_at(e, n)) != NULL; n++) {
-        if (flush_due(e, t, now_ns) && may_retry(t, now_ns))
-            keep_first(&first, tenant_flush(t, false, &one), err, &one);
-        else
+    size_t n = count_tenants(e), next = e->next_flush_idx, n_left = FLUSHES_PER_STEP;
+    int64_t end_ns = now_ns + FLUSH_NS_PER_STEP;
+    for (size_t i = 0; i < n; i++) {
+        size_t idx = (e->next_flush_idx + i) % n;
+        struct tenant *t = engine_tenant_at(e, idx);
+        bool flush = n_left > 0 && flush_due(e, t, now_ns) && may_retry(t, now_ns);
+        if (!flush) {
             tenant_sweep(t);
-    }
-    /* A select may keep what was flushed, so the largest may stay the largest: once each. */
-    for (size_t i = 0; over_budget(e) && i < n; i++) {
-        t = largest_head(e, now_ns);
-        if (!t) break;
+            continue;
+        }
         keep_first(&first, tenant_flush(t, false, &one), err, &one);
+        next = idx + 1;
+        n_left--;
+        if (clock_mono_ns(e->env.clock) >= end_ns) n_left = 0;
     }
+    e->next_flush_idx = next;
     return first;
+}
+
+/* What else can give way: cached pages, and what the heap keeps of freed memory. */
+static void step_memory(struct engine *e, int64_t now_ns)
+{
+    enum pressure_level level = pressure_level_now(&e->pressure);
+    bool short_of = level >= PRESSURE_FLUSH;
+    metric_set(e->metrics.memory_level, (double)level);
+    page_cache_set_max(e->cache, e->config.page_cache_bytes / (short_of ? CACHE_SHRINK : 1));
+    if (!short_of || (e->last_trim_ns && now_ns - e->last_trim_ns < TRIM_NS)) return;
+    e->last_trim_ns = now_ns;
+    mem_trim_heap();
 }
 
 static enum err_code step_retention(struct engine *e, int64_t now_ns, struct err *err)
@@ -218,13 +299,13 @@ static enum err_code step_retention(struct engine *e, int64_t now_ns, struct err
 /* The end first: a writer that is behind it has told its position before. */
 static enum err_code step_wal_cut(struct engine *e, struct err *err)
 {
-    uint64_t end = wal_end_pos(e->wal), keep = end;
+    uint64_t keep = wal_end_pos(e->wal);
     struct tenant *t;
     for (size_t i = 0; (t = engine_tenant_at(e, i)) != NULL; i++) {
         uint64_t held = tenant_held_pos(t);
         keep = MIN_OF(keep, held);
     }
-    metric_set(e->metrics.wal_held_bytes, (double)(end - keep));
+    metric_set(e->metrics.wal_held_bytes, (double)wal_bytes_from(e->wal, keep));
     return wal_cut(e->wal, keep, err);
 }
 
@@ -248,9 +329,11 @@ enum err_code engine_step(struct engine *e, struct err *err)
     struct err one;
     lock_take(&e->step_lock);
     int64_t now_ns = clock_mono_ns(e->env.clock);
+    keep_first(&first, step_budget(e, now_ns, &one), err, &one);
     keep_first(&first, step_flushes(e, now_ns, &one), err, &one);
     keep_first(&first, step_retention(e, now_ns, &one), err, &one);
     keep_first(&first, step_wal_cut(e, &one), err, &one);
+    step_memory(e, now_ns);
     step_metrics(e);
     lock_release(&e->step_lock);
     return first;
@@ -315,6 +398,7 @@ static void background_stop(struct engine *e)
 static void metrics_open(struct engine *e)
 {
     struct metrics *m = e->env.metrics;
+    const char *refused = "Writes and queries refused for lack of memory.";
     e->metrics = (struct engine_metrics){
         .head_bytes = metric_gauge(m, "quipu_head_bytes",
                                    "Memory of samples that are not in blocks yet.", ""),
@@ -331,6 +415,15 @@ static void metrics_open(struct engine *e)
                                           "Records of the log of tenants that are no more.", ""),
         .wal_held_bytes = metric_gauge(m, "quipu_wal_held_bytes",
                                        "Log kept because its samples are not in blocks yet.", ""),
+        .refused = {[ENGINE_WRITE] =
+                        metric_counter(m, "quipu_memory_refused_total", refused, "work=\"write\""),
+                    [ENGINE_QUERY] =
+                        metric_counter(m, "quipu_memory_refused_total", refused, "work=\"query\"")},
+        .memory_level = metric_gauge(
+            m, "quipu_memory_pressure",
+            "How near memory.limit is: 0 far, 1 heads are flushed early, 2 new series are "
+            "refused, 3 writes and new queries, 4 running queries.",
+            ""),
         .flush_seconds = metric_histogram(m, "quipu_flush_seconds", "Time of a flush of one head.",
                                           "", METRIC_SECONDS, METRIC_SECONDS_N)};
 }
@@ -358,6 +451,7 @@ static struct engine *engine_new(const struct env *env, const struct engine_conf
     e->data_dir = mem_strdup(MEM_BASE, config->data_dir);
     e->config.data_dir = e->data_dir;
     engine_reconfigure(e, config);
+    pressure_init(&e->pressure, &config->memory, env->clock);
     metrics_open(e);
     if (ok && e->data_dir) return e;
     struct err ignored; /* the caller says what */
@@ -425,6 +519,7 @@ static enum err_code open_wal(struct engine *e, struct err *err)
     struct wal_config config = wal_config_default(path);
     config.sync = e->config.wal_sync;
     config.segment_bytes = e->config.wal_segment_bytes;
+    config.queue_bytes_max = e->config.wal_queue_bytes_max;
     config.lost = log_lost;
     config.lost_ctx = e;
     /* Were the log lost, records at positions that the catalog calls flushed would be skipped one day. */

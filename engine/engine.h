@@ -9,6 +9,7 @@
 #define QUIPU_ENGINE_ENGINE_H
 
 #include "base/env.h"
+#include "engine/pressure.h"
 #include "storage/catalog.h"
 #include "storage/matcher.h"
 #include "storage/samples.h"
@@ -33,6 +34,11 @@ struct engine_config {
     uint64_t wal_segment_bytes; /* 64 MiB */
     uint64_t
         wal_held_bytes_max; /* 256 MiB: a tenant that holds back more of the WAL is flushed early */
+    size_t wal_queue_bytes_max; /* 64 MiB: records that wait for the disk; past it ERR_LIMIT */
+    size_t
+        work_bytes_max; /* 256 MiB: what one flush or compaction may hold decoded, about; never less than
+                            * one series' samples of two hours */
+    struct memory_ceiling memory; /* none: see pressure.h */
 };
 struct engine_config engine_config_default(const char *data_dir);
 
@@ -53,6 +59,10 @@ MUST_USE enum err_code engine_step(struct engine *engine, struct err *err);
 MUST_USE enum err_code engine_commit(struct engine *engine, struct err *err);
 /* Flushes the head of one tenant (NULL: of all) now; returns when the blocks are in the catalog. */
 MUST_USE enum err_code engine_flush(struct engine *engine, struct tenant *tenant, struct err *err);
+/* May a write, or a query, begin? ERR_NO_MEMORY while the process is too near to its memory ceiling. tenant_write and
+ * tenant_select ask by themselves; to ask before a body is decoded saves the work. */
+enum engine_work { ENGINE_WRITE, ENGINE_QUERY };
+MUST_USE enum err_code engine_admit(struct engine *engine, enum engine_work work, struct err *err);
 /* The last failure that stops writes (disk full, fsync), for /-/ready; false when all is well. */
 bool engine_failed(struct engine *engine, struct err *why);
 

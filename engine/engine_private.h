@@ -8,6 +8,8 @@ struct engine_metrics {
     struct metric *head_bytes, *flushes, *flush_failures, *quarantined, *unknown_series,
         *unknown_tenants;
     struct metric *wal_held_bytes;
+    struct metric *refused[2]; /* by enum engine_work */
+    struct metric *memory_level;
     struct metric_histogram *flush_seconds;
 };
 
@@ -30,6 +32,7 @@ struct engine {
     struct page_cache *cache;
     struct wal *wal;
 
+    struct pressure pressure;
     struct cell_pool registry_pool;
     struct head_stripe stripes[HEAD_STRIPES];
     _Atomic uint64_t n_series;  /* of all tenants; relaxed */
@@ -50,8 +53,9 @@ struct engine {
     bool failed;
     struct err failure; /* of the last flush */
 
-    struct lock step_lock; /* rank LOCK_SERVER: one engine_step at a time; guards last_retain_ns */
-    int64_t last_retain_ns;
+    struct lock step_lock; /* rank LOCK_SERVER: one engine_step at a time; guards what follows */
+    int64_t last_retain_ns, last_trim_ns;
+    size_t next_flush_idx; /* the tenant to look at first: each has its turn */
     struct lock wake_lock; /* rank LOCK_LEAF; guards stopping, waked */
     struct cond wake;
     bool stopping, waked, has_thread;
@@ -74,6 +78,8 @@ MUST_USE enum err_code engine_add_tenant(struct engine *engine, const struct cat
                                          struct tenant **out, struct err *err);
 /* NULL: none. */
 struct tenant *engine_find_tenant(struct engine *engine, struct str name);
+/* Has the head more than it may, by its own limit or by what memory there is? */
+bool engine_head_over_budget(struct engine *engine);
 /* The background thread looks sooner than its second is over. */
 void engine_wake(struct engine *engine);
 /* NULL: all is well again. */

@@ -139,7 +139,8 @@ static enum err_code label_query(struct tenant *t, const struct label_query *q, 
         if (!rc) rc = select_texts(sel, q->name, &texts, err);
     } else {
         view = views_take(&t->views);
-        rc = index_texts(t, view, q->name, q->mint_ms, q->maxt_ms, &scratch, &texts, err);
+        rc = engine_admit(t->engine, ENGINE_QUERY, err);
+        if (!rc) rc = index_texts(t, view, q->name, q->mint_ms, q->maxt_ms, &scratch, &texts, err);
     }
     if (!rc) rc = texts_finish(&texts, q->limit, arena, out, n, truncated, err);
     select_release(sel);

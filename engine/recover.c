@@ -341,15 +341,15 @@ static enum err_code replay_histograms(struct replay *r, struct tenant *t, struc
 /* Keeps the head within its budget. */
 static enum err_code flush_largest(struct replay *r, struct err *err)
 {
-    struct engine *e = r->engine;
-    size_t max = atomic_load_explicit(&e->limits.head_bytes_max, memory_order_relaxed);
-    if (atomic_load(&e->head_bytes) <= (int64_t)MIN_OF(max, (size_t)INT64_MAX)) return ERR_OK;
+    if (LIKELY(!engine_head_over_budget(r->engine))) return ERR_OK;
     struct tenant *largest = r->by_incarnation[0];
     for (size_t i = 1; i < r->n_tenants; i++)
         if (atomic_load(&r->by_incarnation[i]->head_bytes) > atomic_load(&largest->head_bytes))
             largest = r->by_incarnation[i];
     r->n_flushes++;
-    return tenant_flush(largest, true, err);
+    enum err_code rc = tenant_flush(largest, true, err);
+    (void)pressure_level_now(&r->engine->pressure); /* what was freed is seen at once */
+    return rc;
 }
 
 static enum err_code replay_record(void *ctx, const struct wal_record *record, struct err *err)

@@ -300,6 +300,7 @@ static enum err_code check_limits(struct registry *reg, const struct registry_ad
     if (add->bytes_max && bytes >= add->bytes_max)
         return err_set(err, ERR_LIMIT, "the series take %zu bytes of memory, at most %zu", bytes,
                        add->bytes_max);
+    if (add->only_known) return err_set(err, ERR_NO_MEMORY, "short of memory for new series");
     if (add->labels.n > UINT16_MAX) return err_set(err, ERR_LIMIT, "%zu labels", add->labels.n);
     if (!add->id && reg->next_id == UINT32_MAX)
         return err_set(err, ERR_LIMIT, "out of series ids: restart");

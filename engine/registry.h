@@ -140,6 +140,7 @@ struct registry_add {
     uint32_t id;         /* 0: the next one; else this one, as the WAL says (must be free) */
     uint64_t series_max; /* of the engine; 0: none */
     size_t bytes_max;    /* of all registries; 0: none */
+    bool only_known;     /* a new one is ERR_NO_MEMORY */
 };
 /* Get or create. *created may be NULL. ERR_LIMIT over series_max, bytes_max, or out of ids. */
 MUST_USE enum err_code registry_add(struct registry *reg, const struct registry_add *add,

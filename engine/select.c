@@ -279,6 +279,8 @@ enum err_code tenant_select(struct tenant *t, const struct matcher *matchers, si
                             struct err *err)
 {
     *out = NULL;
+    enum err_code rc = engine_admit(t->engine, ENGINE_QUERY, err);
+    if (rc) return rc;
     struct engine_select *sel = mem_calloc(MEM_QUERY, 1, sizeof(*sel));
     if (!sel) return err_set(err, ERR_NO_MEMORY, "no memory for a select");
     sel->tenant = t;
@@ -288,7 +290,7 @@ enum err_code tenant_select(struct tenant *t, const struct matcher *matchers, si
     lock_init(&sel->lock, LOCK_TENANT_GATE);
     /* The view first: what a flush moves out of the head after this is kept there for it. */
     sel->view = views_take(&t->views);
-    enum err_code rc = select_head(sel, matchers, n_matchers, err);
+    rc = select_head(sel, matchers, n_matchers, err);
     if (!rc) rc = select_blocks(sel, matchers, n_matchers, err);
     if (rc) {
         select_release(sel);
@@ -357,11 +359,13 @@ enum err_code select_read(struct engine_select *sel, size_t i, int64_t mint_ms, 
 {
     ASSERT(i < sel->n);
     const struct select_item *item = &sel->items[i];
+    enum err_code rc = pressure_check(&sel->tenant->engine->pressure, PRESSURE_QUERIES, err);
+    if (rc) return rc;
     if (out->n == 0) return read_versions(sel, item, mint_ms, maxt_ms, out, err);
     /* Versions are merged among themselves only. */
     struct samples own;
     samples_init(&own, out->owner, out->arena);
-    enum err_code rc = read_versions(sel, item, mint_ms, maxt_ms, &own, err);
+    rc = read_versions(sel, item, mint_ms, maxt_ms, &own, err);
     for (size_t k = 0; !rc && k < own.n; k++)
         rc = samples_push(out, own.t_ms[k], own.v[k], own.h ? own.h[k] : NULL, err);
     samples_release(&own);

@@ -267,7 +267,8 @@ enum err_code tenant_add_series(struct tenant *t, struct labels labels, uint64_t
     struct registry_add add = {
         .labels = labels,
         .series_max = atomic_load_explicit(&limits->series_max, memory_order_relaxed),
-        .bytes_max = atomic_load_explicit(&limits->registry_bytes_max, memory_order_relaxed)};
+        .bytes_max = atomic_load_explicit(&limits->registry_bytes_max, memory_order_relaxed),
+        .only_known = pressure_level(&t->engine->pressure) >= PRESSURE_SERIES};
     enum err_code rc = registry_add(&t->registry, &add, out, NULL, err);
     if (rc) return rc;
     registry_remember(&t->registry, *out, hash, sent);

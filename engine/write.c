@@ -397,18 +397,6 @@ static void note_first_write(struct tenant *t)
                                    MAX_OF(clock_mono_ns(t->engine->env.clock), 1));
 }
 
-static enum err_code check_memory(struct engine *e, struct err *err)
-{
-    int64_t bytes = atomic_load_explicit(&e->head_bytes, memory_order_relaxed);
-    size_t max = atomic_load_explicit(&e->limits.head_bytes_max, memory_order_relaxed);
-    if (bytes <= 0 || (size_t)bytes <= max) return ERR_OK;
-    engine_wake(e);
-    if ((size_t)bytes / 2 <= max) return ERR_OK;
-    return err_set(err, ERR_LIMIT,
-                   "samples not yet in blocks take %lld bytes of memory, at most %zu",
-                   (long long)bytes, max * 2);
-}
-
 static struct write_op *op_new(struct engine *e, write_done_fn *done, void *arg)
 {
     struct write_op *op = mem_calloc(MEM_HEAD, 1, sizeof(*op));
@@ -449,7 +437,7 @@ enum err_code tenant_write(struct tenant *t, struct write_batch *b, write_done_f
 {
     *result = (struct write_result){0};
     int64_t min_ms = INT64_MAX, max_ms = INT64_MIN;
-    enum err_code rc = check_memory(t->engine, err);
+    enum err_code rc = engine_admit(t->engine, ENGINE_WRITE, err);
     if (rc) return rc;
     filter_times(t, b, result, &min_ms, &max_ms);
     if (b->n == 0 && b->n_histograms == 0) {

@@ -39,9 +39,9 @@ struct shard {
 
 struct page_cache {
     struct shard shards[SHARDS];
-    size_t shard_bytes_max;
-    _Atomic uint64_t next_file_id; /* relaxed: only distinct */
-    _Atomic size_t bytes;          /* relaxed: for the gauge */
+    _Atomic size_t shard_bytes_max; /* relaxed: whoever misses a change applies it the next time */
+    _Atomic uint64_t next_file_id;  /* relaxed: only distinct */
+    _Atomic size_t bytes;           /* relaxed: for the gauge */
     struct metric *hits, *misses, *evictions, *bytes_gauge;
 };
 
@@ -131,7 +131,8 @@ static void table_remove(struct shard *s, struct page *page)
 static struct page *shard_evict(struct shard *s)
 {
     struct page *chain = NULL;
-    while (s->idle_bytes > s->cache->shard_bytes_max) {
+    size_t max = atomic_load_explicit(&s->cache->shard_bytes_max, memory_order_relaxed);
+    while (s->idle_bytes > max) {
         struct page *page = s->oldest;
         list_remove(s, page);
         table_remove(s, page);
@@ -283,7 +284,7 @@ enum err_code page_cache_new(const struct env *env, size_t bytes_max, struct pag
 {
     struct page_cache *cache = mem_calloc(MEM_STORAGE, 1, sizeof(*cache));
     if (!cache) return err_set(err, ERR_NO_MEMORY, "the page cache");
-    cache->shard_bytes_max = bytes_max / SHARDS;
+    atomic_init(&cache->shard_bytes_max, bytes_max / SHARDS);
     cache->hits = metric_counter(env->metrics, "quipu_page_cache_hits_total",
                                  "Pages of blocks found in memory.", "");
     cache->misses = metric_counter(env->metrics, "quipu_page_cache_misses_total",
@@ -293,7 +294,7 @@ enum err_code page_cache_new(const struct env *env, size_t bytes_max, struct pag
     cache->bytes_gauge =
         metric_gauge(env->metrics, "quipu_page_cache_bytes", "Memory of the pages of blocks.", "");
     size_t n_buckets = BUCKETS_MIN;
-    while (n_buckets < cache->shard_bytes_max / PAGE_BYTES_USUAL) n_buckets *= 2;
+    while (n_buckets < bytes_max / SHARDS / PAGE_BYTES_USUAL) n_buckets *= 2;
     enum err_code rc = ERR_OK;
     for (size_t i = 0; i < SHARDS; i++) {
         struct shard *s = &cache->shards[i];
@@ -309,6 +310,19 @@ enum err_code page_cache_new(const struct env *env, size_t bytes_max, struct pag
     else
         *out = cache;
     return rc;
+}
+
+void page_cache_set_max(struct page_cache *cache, size_t bytes_max)
+{
+    size_t max = bytes_max / SHARDS;
+    size_t old = atomic_exchange_explicit(&cache->shard_bytes_max, max, memory_order_relaxed);
+    for (size_t i = 0; max < old && i < SHARDS; i++) {
+        struct shard *s = &cache->shards[i];
+        lock_take(&s->lock);
+        struct page *chain = shard_evict(s);
+        lock_release(&s->lock);
+        free_chain(cache, chain);
+    }
 }
 
 void page_cache_free(struct page_cache *cache)

@@ -13,6 +13,8 @@ struct page; /* pinned while held */
 MUST_USE enum err_code page_cache_new(const struct env *env, size_t bytes_max,
                                       struct page_cache **out, struct err *err);
 void page_cache_free(struct page_cache *cache);
+/* Another bound, at once: a lower one drops pages. */
+void page_cache_set_max(struct page_cache *cache, size_t bytes_max);
 /* A number for a file that is opened now; pages are known by it and their number within the file. */
 uint64_t page_cache_file_id(struct page_cache *cache);
 /* Reads, checks and unpacks a page: *bytes from mem_alloc(MEM_STORAGE), the cache frees it. */

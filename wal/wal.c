@@ -378,6 +378,21 @@ uint64_t wal_disk_bytes(struct wal *wal)
     return bytes;
 }
 
+uint64_t wal_bytes_from(struct wal *wal, uint64_t pos)
+{
+    uint64_t bytes = 0;
+    lock_take(&wal->lock);
+    for (size_t i = wal->n_segments; i-- > 0;) {
+        const struct wal_segment *s = &wal->segments[i];
+        /* Of the newest, what waits for the disk counts, too, in whatever segment it will be. */
+        uint64_t end = i + 1 == wal->n_segments ? MAX_OF(s->end_pos, wal->next_pos) : s->end_pos;
+        if (end <= pos) break;
+        bytes += end - MAX_OF(s->base_pos, pos);
+    }
+    lock_release(&wal->lock);
+    return bytes;
+}
+
 /* The oldest segment if it may go: never the newest, which keeps the positions. */
 static bool cut_candidate(struct wal *wal, uint64_t pos, uint64_t *index)
 {
