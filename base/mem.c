@@ -112,7 +112,7 @@ void *mem_realloc(enum mem_owner owner, void *p, size_t size)
     struct mem_header *h = header_of(p);
     enum mem_owner old_owner = h->owner;
     size_t old_size = h->size, more = size > old_size ? size - old_size : 0;
-    if (size > SIZE_MAX / 2 || !charge(old_owner, more)) return NULL;
+    if (size > SIZE_MAX / 2 || !may_alloc(size) || !count_add(old_owner, more)) return NULL;
     struct mem_header *moved = realloc(h, sizeof(*h) + size);
     if (!moved) {
         count_sub(old_owner, more);
