@@ -323,6 +323,15 @@ static bool tenant_ok(struct remote_write *rw, struct http_request *req, struct 
     return false;
 }
 
+/* Before any work on the body. */
+static bool admit_ok(struct remote_write *rw, struct http_request *req)
+{
+    struct err err;
+    if (engine_admit(rw->engine, ENGINE_WRITE, &err) == ERR_OK) return true;
+    answer(rw, req, 503, err.text);
+    return false;
+}
+
 static bool body_ok(struct remote_write *rw, struct http_request *req, struct bytes *message)
 {
     struct err err;
@@ -340,6 +349,8 @@ void remote_write_handle(void *ctx, struct http_request *req)
     struct str name;
     struct bytes message;
     req->arena.budget_bytes = rw->config.memory_bytes_max;
+    req->arena.owner = MEM_INGEST; /* whose limit bounds all requests at work */
+    if (!admit_ok(rw, req)) return;
     if (!content_type_ok(rw, req) || !encoding_ok(rw, req) || !tenant_ok(rw, req, &name) ||
         !body_ok(rw, req, &message))
         return;

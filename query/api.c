@@ -159,6 +159,7 @@ bool api_begin(struct api_call *call, struct query_api *api, struct http_request
 {
     *call = (struct api_call){.api = api, .req = req, .arena = &req->arena};
     buf_init(&call->out, MEM_QUERY);
+    req->arena.owner = MEM_QUERY; /* whose limit bounds all queries */
     put_headers(api, req);
     enum err_code rc = http_params(req, &call->params, &call->err);
     bool fine = read_tenant(call);

@@ -138,6 +138,11 @@ enum err_code config_set(struct config *config, const struct config_key *key, st
     enum err_code rc = ERR_OK;
     uint64_t v = 0;
     int64_t ms = 0;
+    if (str_eq(text, STR("auto")) && config_is_auto(key, CONFIG_AUTO)) {
+        v = CONFIG_AUTO;
+        memcpy((char *)config + key->offset, &v, sizeof(v));
+        return ERR_OK;
+    }
     switch (key->type) {
     case CONFIG_TEXT: return set_text(config, key, text, err);
     case CONFIG_DURATION:

@@ -2,7 +2,7 @@
  * flags, `quipud --help` and docs/configuration.md all come from it.
  *
  * In the file a key is nested (`query: {timeout: 2m}`) or dotted (`query.timeout: 2m`); as a flag it is
- * `--query.timeout 2m`, with dashes or underscores. Flags win over the file, the file over the defaults.
+ * `--query.timeout 2m`, with dashes for dots and underscores if one likes. Flags win over the file, the file over the defaults.
  * Unknown keys, bad values and duplicates are errors that name file, line and key. */
 #ifndef QUIPU_TOOLS_CONFIG_H
 #define QUIPU_TOOLS_CONFIG_H
@@ -12,6 +12,9 @@
 #include "base/mem.h"
 
 #define CONFIG_TEXT_BYTES 1024 /* of a value */
+/* "auto": derived from memory.limit (tools/memory_plan.h). Of sizes and counts whose default it is. */
+#define CONFIG_AUTO UINT64_MAX
+#define MEMORY_LIMIT_BYTES_MIN (UINT64_C(64) << 20)
 
 struct config {
     char listen[CONFIG_TEXT_BYTES];
@@ -24,8 +27,11 @@ struct config {
     uint64_t wal_sync; /* enum wal_sync */
     uint64_t wal_segment_bytes, wal_held_bytes_max;
 
+    uint64_t memory_limit_bytes;
+
     uint64_t head_bytes_max;
     int64_t head_window_ms;
+    uint64_t registry_bytes_max;
     uint64_t page_cache_bytes;
 
     int64_t limits_future_max_ms;
@@ -37,7 +43,7 @@ struct config {
     uint64_t http_request_bytes_max, http_inflight_bytes_max;
 
     int64_t query_timeout_ms;
-    uint64_t query_samples_max, query_memory_bytes_max;
+    uint64_t query_samples_max, query_memory_bytes_max, query_memory_all_bytes;
     uint64_t query_concurrency, query_queue_max, query_threads;
     int64_t query_lookback_ms;
 };
@@ -63,8 +69,10 @@ struct config_key {
 };
 /* NULL past the last. */
 const struct config_key *config_key_at(size_t i);
-/* The key of that name, also with dashes for underscores. */
+/* The key of that name, also with dashes for underscores and dots. */
 const struct config_key *config_key_find(struct str name);
+/* Is `v` the "auto" of a key that has one? */
+bool config_is_auto(const struct config_key *key, uint64_t v);
 /* The known name nearest to a misspelt one; NULL when none is near. */
 const char *config_key_nearest(struct str name);
 

@@ -43,14 +43,22 @@ static const struct config_key keys[] = {
     {"wal.held_max", CONFIG_SIZE, KEY(wal_held_bytes_max), "256MiB", MIB, 1024 * GIB, NULL, false,
      "A tenant that keeps more of the log from being cut is flushed early."},
 
-    {"head.memory", CONFIG_SIZE, KEY(head_bytes_max), "256MiB", MIB, 1024 * GIB, NULL, true,
+    {"memory.limit", CONFIG_SIZE, KEY(memory_limit_bytes), "auto", MEMORY_LIMIT_BYTES_MIN,
+     1024 * GIB, NULL, false,
+     "Resident memory that the process stays below. auto: 75 % of the limit of its control group, "
+     "or 60 % of the machine's memory. Keys below that are `auto` get their shares of it."},
+
+    {"head.memory", CONFIG_SIZE, KEY(head_bytes_max), "auto", MIB, 1024 * GIB, NULL, true,
      "Newest samples of all tenants held in memory. Beyond it the largest tenant is flushed; at "
      "twice the "
      "size writes get 503 until memory is free."},
+    {"registry.memory", CONFIG_SIZE, KEY(registry_bytes_max), "auto", MIB, 1024 * GIB, NULL, true,
+     "Labels and index of the active series of all tenants. Beyond it new series get 503; those "
+     "that are known are not affected."},
     {"head.window", CONFIG_DURATION, KEY(head_window_ms), "30m", SECOND, DAY, NULL, true,
      "A tenant's newest samples are written to a block when the oldest of them arrived longer ago "
      "than this."},
-    {"storage.page_cache", CONFIG_SIZE, KEY(page_cache_bytes), "64MiB", 0, 1024 * GIB, NULL, false,
+    {"storage.page_cache", CONFIG_SIZE, KEY(page_cache_bytes), "auto", 0, 1024 * GIB, NULL, false,
      "Checked and decompressed pages of blocks kept in memory."},
 
     {"limits.future_max", CONFIG_DURATION, KEY(limits_future_max_ms), "10m", 0, YEARS, NULL, true,
@@ -66,7 +74,7 @@ static const struct config_key keys[] = {
     {"limits.label_value_max", CONFIG_SIZE, KEY(limits_label_value_bytes_max), "4KiB", 1, 64 * KIB,
      NULL, false, "Bytes of a label's value."},
 
-    {"http.connections_max", CONFIG_COUNT, KEY(http_connections_max), "1024", 1, 1000000, NULL,
+    {"http.connections_max", CONFIG_COUNT, KEY(http_connections_max), "auto", 1, 1000000, NULL,
      false, "Open connections. When there are so many, an idle one is closed for a new one."},
     {"http.threads", CONFIG_COUNT, KEY(http_threads), "0", 0, 256, NULL, false,
      "Threads that receive requests and take in writes. 0: one per processor."},
@@ -74,17 +82,19 @@ static const struct config_key keys[] = {
      false, "A connection that moves no byte for so long is closed."},
     {"http.stall_timeout", CONFIG_DURATION, KEY(http_stall_timeout_ms), "30s", SECOND, DAY, NULL,
      false, "A client that takes nothing of a long answer for so long is given up."},
-    {"http.request_max", CONFIG_SIZE, KEY(http_request_bytes_max), "32MiB", 4 * KIB, GIB, NULL,
+    {"http.request_max", CONFIG_SIZE, KEY(http_request_bytes_max), "auto", 4 * KIB, GIB, NULL,
      false, "Size of a request's body as sent; a longer one gets 413."},
-    {"http.inflight_max", CONFIG_SIZE, KEY(http_inflight_bytes_max), "256MiB", 4 * KIB, 1024 * GIB,
+    {"http.inflight_max", CONFIG_SIZE, KEY(http_inflight_bytes_max), "auto", 4 * KIB, 1024 * GIB,
      NULL, false, "Request bodies in memory, of all connections; past it requests get 503."},
 
     {"query.timeout", CONFIG_DURATION, KEY(query_timeout_ms), "2m", 1, DAY, NULL, true,
      "Longest run of a query; `timeout` of a request can only shorten it."},
     {"query.samples_max", CONFIG_COUNT, KEY(query_samples_max), "50000000", 1, UINT64_C(1) << 48,
      NULL, true, "Samples that one query may read."},
-    {"query.memory_max", CONFIG_SIZE, KEY(query_memory_bytes_max), "1GiB", MIB, 1024 * GIB, NULL,
-     true, "Memory that one query may take."},
+    {"query.memory_max", CONFIG_SIZE, KEY(query_memory_bytes_max), "auto", MIB, 1024 * GIB, NULL,
+     true, "Memory that one query may take; it fails beyond it."},
+    {"query.memory_all", CONFIG_SIZE, KEY(query_memory_all_bytes), "auto", MIB, 1024 * GIB, NULL,
+     true, "Memory that all running queries may take; beyond it they get 503 with Retry-After."},
     {"query.concurrency", CONFIG_COUNT, KEY(query_concurrency), "8", 1, 1024, NULL, false,
      "Queries that run at the same time; others wait."},
     {"query.queue_max", CONFIG_COUNT, KEY(query_queue_max), "64", 1, 100000, NULL, false,
@@ -105,8 +115,14 @@ static bool names_equal(struct str given, const char *name)
 {
     if (given.len != strlen(name)) return false;
     for (size_t i = 0; i < given.len; i++)
-        if (given.p[i] != name[i] && !(given.p[i] == '-' && name[i] == '_')) return false;
+        if (given.p[i] != name[i] && !(given.p[i] == '-' && (name[i] == '_' || name[i] == '.')))
+            return false;
     return true;
+}
+
+bool config_is_auto(const struct config_key *key, uint64_t v)
+{
+    return v == CONFIG_AUTO && strcmp(key->def, "auto") == 0;
 }
 
 const struct config_key *config_key_find(struct str name)
@@ -194,6 +210,10 @@ static void print_word(const char *words, uint64_t idx, char *buf, size_t size)
 
 static void print_number(const struct config_key *key, uint64_t v, char *buf, size_t size)
 {
+    if (config_is_auto(key, v)) {
+        snprintf(buf, size, "auto");
+        return;
+    }
     switch (key->type) {
     case CONFIG_DURATION: print_duration(v, buf, size); break;
     case CONFIG_SIZE: print_size(v, buf, size); break;
@@ -236,7 +256,8 @@ static void print_bounds(const struct config_key *key, char *buf, size_t size)
                key->type == CONFIG_COUNT) {
         print_number(key, key->min, min, sizeof(min));
         print_number(key, key->max, max, sizeof(max));
-        snprintf(buf, size, "%s` to `%s", min, max);
+        const char *or_auto = strcmp(key->def, "auto") == 0 ? "auto`, `" : "";
+        snprintf(buf, size, "%s%s` to `%s", or_auto, min, max);
     }
 }
 

@@ -20,12 +20,14 @@
 #include "query/api.h"
 #include "tools/config.h"
 #include "tools/exit_code.h"
+#include "tools/memory_plan.h"
 #include "tools/process_metrics.h"
 #include "tools/server.h"
 #include "tools/settings.h"
 
 struct quipud {
     struct settings settings;
+    struct memory_limit system; /* what the machine or its control group allows */
     struct log log;
     struct rng rng;
     struct env env;
@@ -106,14 +108,27 @@ static void on_reload(void *ctx, struct http_request *req)
 
 /* ---- settings of the parts ---- */
 
-static struct engine_config engine_settings(const struct config *c)
+static uint64_t resident(void *ctx)
 {
+    return memory_resident_bytes(ctx);
+}
+
+static struct engine_config engine_settings(const struct quipud *q, const struct config *c)
+{
+    struct memory_plan plan = memory_plan_make(c, q->system);
     struct engine_config e = engine_config_default(c->data_dir);
     e.retention_ms = c->retention_ms;
     e.future_max_ms = c->limits_future_max_ms;
     e.flush_window_ms = c->head_window_ms;
-    e.head_bytes_max = c->head_bytes_max;
-    e.page_cache_bytes = c->page_cache_bytes;
+    e.head_bytes_max = plan.head_bytes;
+    e.registry_bytes_max = plan.registry_bytes;
+    e.page_cache_bytes = plan.page_cache_bytes;
+    e.work_bytes_max = plan.work_bytes;
+    e.wal_queue_bytes_max = plan.wal_queue_bytes;
+    e.memory = (struct memory_ceiling){.bytes_max = plan.limit_bytes,
+                                       .live_bytes_max = plan.live_bytes,
+                                       .resident = resident,
+                                       .ctx = q->env.io};
     e.tenants_max = c->limits_tenants_max;
     e.series_max = c->limits_series_max;
     e.wal_sync = (enum wal_sync)c->wal_sync;
@@ -122,20 +137,30 @@ static struct engine_config engine_settings(const struct config *c)
     return e;
 }
 
-static void apply_query_limits(const struct config *c, struct query_limits *limits)
+static void apply_query_limits(const struct quipud *q, const struct config *c,
+                               struct query_limits *limits)
 {
     limits->timeout_ms = c->query_timeout_ms;
     limits->samples_max = c->query_samples_max;
-    limits->memory_bytes_max = c->query_memory_bytes_max;
+    limits->memory_bytes_max = memory_plan_make(c, q->system).query_bytes_each;
     limits->lookback_ms = c->query_lookback_ms;
 }
 
 /* Before each query: settings may have been reloaded. */
 static void query_limits_now(void *ctx, struct query_limits *limits)
 {
+    struct quipud *q = ctx;
     struct config config;
-    settings_get(ctx, &config);
-    apply_query_limits(&config, limits);
+    settings_get(&q->settings, &config);
+    apply_query_limits(q, &config, limits);
+}
+
+/* Of those who give up one request when they have no memory. */
+static void apply_memory_limits(const struct quipud *q, const struct config *c)
+{
+    struct memory_plan plan = memory_plan_make(c, q->system);
+    mem_set_limit(MEM_QUERY, plan.query_bytes_all);
+    mem_set_limit(MEM_INGEST, plan.ingest_bytes);
 }
 
 /* After a reload, under the settings' lock. */
@@ -143,8 +168,9 @@ static void apply_settings(void *ctx, const struct config *c)
 {
     struct quipud *q = ctx;
     atomic_store_explicit(&q->log.level, (enum log_level)c->log_level, memory_order_relaxed);
-    struct engine_config engine = engine_settings(c);
+    struct engine_config engine = engine_settings(q, c);
     engine_reconfigure(q->engine, &engine);
+    apply_memory_limits(q, c);
 }
 
 /* ---- start ---- */
@@ -159,22 +185,46 @@ static enum err_code open_env(struct quipud *q, struct err *err)
                           .metrics = metrics_new(),
                           .rng = &q->rng,
                           .threads = true};
+    q->system = memory_limit_find(q->env.io, "");
     if (!q->env.metrics) return err_set(err, ERR_NO_MEMORY, "no memory for metrics");
     process_metrics_register(q->env.metrics, q->env.clock);
     settings_start(&q->settings, &q->log, q->env.clock, q->env.metrics, apply_settings, q);
     return ERR_OK;
 }
 
+static void log_memory_plan(struct quipud *q)
+{
+    struct memory_plan p = memory_plan_make(&q->settings.config, q->system);
+    metric_set(metric_gauge(q->env.metrics, "quipu_memory_limit_bytes",
+                            "Resident memory that the process stays below.", ""),
+               (double)p.limit_bytes);
+    log_msg(&q->log, LOG_INFO, "memory plan", LOG_U64("limit", p.limit_bytes),
+            LOG_CSTR("from", p.source), LOG_U64("process", p.process_bytes),
+            LOG_U64("samples_and_series", p.live_bytes),
+            LOG_U64("samples_flushed_at", p.head_bytes), LOG_U64("series", p.registry_bytes),
+            LOG_U64("flush", p.work_bytes), LOG_U64("page_cache", p.page_cache_bytes),
+            LOG_U64("log_queue", p.wal_queue_bytes), LOG_U64("bodies", p.inflight_bytes),
+            LOG_U64("writes", p.ingest_bytes), LOG_U64("queries", p.query_bytes_all),
+            LOG_U64("one_query", p.query_bytes_each), LOG_U64("connections", p.connections_max));
+    if (p.allowed_bytes && p.limit_bytes > p.allowed_bytes)
+        log_msg(&q->log, LOG_WARN, "memory.limit is more than the system allows",
+                LOG_U64("limit", p.limit_bytes), LOG_U64("allowed", p.allowed_bytes));
+    if (memory_plan_sum(&p) > p.limit_bytes)
+        log_msg(&q->log, LOG_WARN, "settings of single parts add up to more than memory.limit",
+                LOG_U64("limit", p.limit_bytes), LOG_U64("sum", memory_plan_sum(&p)));
+}
+
 static enum err_code open_server(struct quipud *q, struct err *err)
 {
     const struct config *c = &q->settings.config;
+    struct memory_plan plan = memory_plan_make(c, q->system);
     struct server_config s = server_config_default(c->listen);
     s.io_threads = c->http_threads;
-    s.connections_max = c->http_connections_max;
+    s.connections_max = plan.connections_max;
     s.idle_timeout_ms = c->http_idle_timeout_ms;
     s.stall_timeout_ms = c->http_stall_timeout_ms;
-    s.request_bytes_max = c->http_request_bytes_max;
-    s.inflight_bytes_max = c->http_inflight_bytes_max;
+    s.request_bytes_max = plan.request_bytes;
+    s.inflight_bytes_max = plan.inflight_bytes;
     s.pool_threads = c->query_concurrency;
     s.pool_queue_max = c->query_queue_max;
     const struct http_route early[] = {
@@ -189,7 +239,7 @@ static enum err_code open_server(struct quipud *q, struct err *err)
 static void *opener_main(void *arg)
 {
     struct quipud *q = arg;
-    struct engine_config settings = engine_settings(&q->settings.config);
+    struct engine_config settings = engine_settings(q, &q->settings.config);
     q->opened = engine_open(&q->env, &settings, &q->engine, &q->open_err);
     atomic_store_explicit(&q->opener_done, true, memory_order_release);
     pthread_kill(q->main_thread, SIGUSR1);
@@ -200,8 +250,12 @@ static enum err_code start(struct quipud *q, struct err *err)
 {
     q->begun_ns = clock_mono_ns(clock_system());
     q->begun_ms = clock_wall_ms(clock_system());
+    mem_tune_heap();
     enum err_code rc = open_env(q, err);
-    if (!rc) rc = open_server(q, err);
+    if (rc) return rc;
+    log_memory_plan(q);
+    apply_memory_limits(q, &q->settings.config);
+    rc = open_server(q, err);
     if (rc) return rc;
     q->main_thread = pthread_self();
     if (pthread_create(&q->opener, NULL, opener_main, q) != 0)
@@ -212,7 +266,10 @@ static enum err_code start(struct quipud *q, struct err *err)
 static enum err_code open_remote_write(struct quipud *q, struct err *err)
 {
     const struct config *c = &q->settings.config;
+    struct memory_plan plan = memory_plan_make(c, q->system);
     struct remote_write_config r = remote_write_config_default();
+    r.message_bytes_max = plan.message_bytes;
+    r.memory_bytes_max = plan.ingest_bytes;
     r.labels.labels_max = c->limits_labels_max;
     r.labels.name_bytes_max = c->limits_label_name_bytes_max;
     r.labels.value_bytes_max = c->limits_label_value_bytes_max;
@@ -232,9 +289,9 @@ static enum err_code open_api(struct quipud *q, struct err *err)
     if (rc) return rc;
     if (gethostname(q->hostname, sizeof(q->hostname) - 1) != 0) q->hostname[0] = 0;
     if (!getcwd(q->cwd, sizeof(q->cwd))) q->cwd[0] = 0;
-    apply_query_limits(c, &api.limits);
+    apply_query_limits(q, c, &api.limits);
     api.limits_now = query_limits_now;
-    api.limits_ctx = &q->settings;
+    api.limits_ctx = q;
     api.pool = q->compute;
     api.status = (struct query_api_status){.hostname = q->hostname,
                                            .cwd = q->cwd,

@@ -16,8 +16,8 @@ struct tenant {
 struct engine {
     struct tenant tenant;
     struct series_table *table;
-    enum err_code tenant_rc, write_rc, done_rc, metadata_rc; /* what calls say */
-    bool later;                                              /* done runs when the test says so */
+    enum err_code admit_rc, tenant_rc, write_rc, done_rc, metadata_rc; /* what calls say */
+    bool later; /* done runs when the test says so */
     write_done_fn *done;
     void *done_arg;
     int64_t too_new_ms; /* samples after it are refused; 0: none */
@@ -40,6 +40,11 @@ enum err_code engine_tenant(struct engine *engine, struct str name, bool create,
     snprintf(engine->tenant.name, sizeof(engine->tenant.name), "%.*s", STR_ARG(name));
     *out = &engine->tenant;
     return ERR_OK;
+}
+enum err_code engine_admit(struct engine *engine, enum engine_work work, struct err *err)
+{
+    CHECK(work == ENGINE_WRITE);
+    return engine->admit_rc ? err_set(err, engine->admit_rc, "short of memory") : ERR_OK;
 }
 struct str tenant_name(const struct tenant *tenant)
 {
@@ -328,6 +333,20 @@ static void test_engine_says_no(void **state)
     }
 }
 
+/* Near the memory ceiling nothing is decoded, and the sender keeps its data. */
+static void test_short_of_memory(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_init(&f);
+    f.engine.admit_rc = ERR_NO_MEMORY;
+    put_sample(&f, "a", 1000);
+    ask(&f, NULL);
+    check_answer(&f, 503, "short of memory\n");
+    CHECK_U64(f.engine.n_writes, 0);
+    fixture_release(&f);
+}
+
 /* The answer waits for the disk, and says what it said. */
 static void test_answer_comes_later(void **state)
 {
@@ -443,6 +462,7 @@ int main(void)
         cmocka_unit_test(test_headers),
         cmocka_unit_test(test_bodies),
         cmocka_unit_test(test_engine_says_no),
+        cmocka_unit_test(test_short_of_memory),
         cmocka_unit_test(test_answer_comes_later),
         cmocka_unit_test(test_partly_bad),
         cmocka_unit_test(test_too_new),

@@ -66,6 +66,8 @@ static void bad_files(void **state)
         {"head.memory: 64MiBs",
          "q.yml:1: head.memory: '64MiBs' is not a size such as 64MiB or 1GB"},
         {"head.memory: 1", "q.yml:1: head.memory: '1' is not within 1MiB to 1024GiB"},
+        {"memory.limit: 63MiB", "q.yml:1: memory.limit: '63MiB' is not within 64MiB to 1024GiB"},
+        {"wal.held_max: auto", "q.yml:1: wal.held_max: 'auto' is not a size such as 64MiB or 1GB"},
         {"wal: {sync: never}", "q.yml:1: wal.sync: 'never' is none of: always interval off"},
         {"log_level: info\nlog_level: warn",
          "q.yml:2: 'log_level' is set twice; the first time in line 1"},
@@ -114,6 +116,10 @@ static void flags(void **state)
     CHECK_OK(args(&c, &origin, &out, &err, "--data-dir", "/d", "--query.memory-max=2MiB"), &err);
     CHECK_STR(str_of(c.data_dir), "/d");
     CHECK_U64(c.query_memory_bytes_max, 2 << 20);
+    CHECK_U64(c.memory_limit_bytes, CONFIG_AUTO);
+    CHECK_OK(args(&c, &origin, &out, &err, "--memory-limit", "1GiB", "--head.memory=auto"), &err);
+    CHECK_U64(c.memory_limit_bytes, 1 << 30);
+    CHECK_U64(c.head_bytes_max, CONFIG_AUTO);
     CHECK_OK(args(&c, &origin, &out, &err, "--config=x.yml", "--help", NULL), &err);
     CHECK_STR(str_of(out.file), "x.yml");
     CHECK(out.help && !out.version);
