@@ -83,10 +83,10 @@ static inline bool same_bytes(const uint8_t *a, const uint8_t *b, size_t n)
     return n == 0 || (a[0] == b[0] && a[n / 2] == b[n / 2] && a[n - 1] == b[n - 1]);
 }
 
-bool alias_equal(const struct alias *alias, struct bytes sent)
+bool alias_begins(const struct alias *alias, struct bytes message)
 {
-    if (alias->sent_len != sent.len) return false;
-    const uint8_t *from = alias->base->bytes, *p = sent.p, *end = sent.p + sent.len;
+    if (alias->sent_len > message.len) return false;
+    const uint8_t *from = alias->base->bytes, *p = message.p, *end = p + alias->sent_len;
     /* Our own bytes: the operations make exactly sent_len bytes, so that p cannot pass the end. */
     for (const uint8_t *op = alias->ops; p < end;) {
         size_t copy = op[0], skip = op[1] >> 4, lit = op[1] & NIBBLE_MAX;

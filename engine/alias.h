@@ -25,15 +25,15 @@ struct alias_base {
 struct alias {
     struct alias *next; /* further ones of the same series */
     struct alias_base *base;
-    uint32_t hash; /* the lower half; saves comparing what differs, and proves nothing */
+    uint32_t hash; /* the lower half */
     uint16_t sent_len, ops_len;
     uint8_t ops[];
 };
 
 /* The operations that make `sent` from `base`, appended to `out`. */
 void alias_diff(struct bytes base, struct bytes sent, struct buf *out);
-/* Are these the very bytes? */
-bool alias_equal(const struct alias *alias, struct bytes sent);
+/* Does the message begin with these very bytes? */
+bool alias_begins(const struct alias *alias, struct bytes message);
 
 /* A new alias; *base is the one to try first (may be NULL), replaced by one made of `sent` when that pays.
  * NULL when memory is out. */

@@ -94,9 +94,23 @@ void tenant_stats(struct tenant *tenant, struct tenant_stats *out);
 void tenant_write_begin(struct tenant *tenant);
 void tenant_write_end(struct tenant *tenant);
 
+/* Series of a request, one after the other: {0} at its start. `last` is the series found before (the caller sets it
+ * after tenant_find_series and tenant_add_series, and `n` to 0), the rest is tenant_find_next's. */
+#define SENT_PAIRS_MAX 63
+struct series_walk {
+    struct series *last;
+    const uint8_t *sent;                  /* its label bytes */
+    uint32_t n, turn;                     /* pairs in ends[turn]; 0: not known */
+    uint16_t ends[2][SENT_PAIRS_MAX + 1]; /* where each of its pairs ends */
+};
+/* The series that followed `last` the last time, if `message` begins with its label bytes as remembered (compared
+ * in full); *label_bytes: how many. The caller sees to it that no labels follow. NULL: another one; the cost of a
+ * known series in its usual place is that of reading its bytes. `message` must stay until the next call. */
+struct series *tenant_find_next(struct tenant *tenant, struct series_walk *walk,
+                                struct bytes message, size_t *label_bytes);
 /* Known series by the label bytes exactly as a sender encodes them (any encoding: the bytes are an alias, compared
- * in full). `hash` = hash_xxh3(sent). `hint` (may be NULL) is the series found before in this request: the successor
- * it had the last time is tried first. NULL: not known under these bytes. */
+ * in full). `hash` = hash_xxh3(sent). `hint` (may be NULL) is the series found before in this request: it remembers
+ * what followed. NULL: not known under these bytes. */
 struct series *tenant_find_series(struct tenant *tenant, uint64_t hash, struct bytes sent,
                                   struct series *hint);
 /* Get or create by labels (valid: sorted, unique, no empty values), and remember `sent` as an alias when it is

@@ -63,7 +63,7 @@ static enum err_code head_texts(struct tenant *t, const struct str *name, int64_
         const struct label_name *found = id ? registry_name(reg, id) : NULL;
         for (size_t i = 0; !rc && found && i < found->n; i++) {
             const struct label_pair *pair = registry_pair(reg, found->pairs[i]);
-            rc = texts_add(texts, (struct str){pair->value, pair->len}, err);
+            rc = texts_add(texts, label_pair_value(pair), err);
         }
     } else {
         for (uint32_t id = 1; !rc && id <= reg->names.n_slots; id++) {

@@ -1,9 +1,7 @@
-/* engine/registry.c: creating series and finding them by labels and by the bytes sent. */
+/* engine/registry.c: names, pairs and series come to be. */
 #include "engine/registry.h"
 
 #include "base/hash.h"
-
-#define ALIASES_MAX 4 /* of one series: senders that encode the same labels differently */
 
 void registry_init(struct registry *reg, struct cell_pool *pool, _Atomic uint64_t *n_series_all)
 {
@@ -14,27 +12,78 @@ void registry_init(struct registry *reg, struct cell_pool *pool, _Atomic uint64_
     reg->first_id = 1;
     reg->tag_mask = UINT32_MAX;
     rwlock_init(&reg->lock, LOCK_TENANT_VIEW);
-    for (size_t i = 0; i < ALIAS_SHARDS; i++) lock_init(&reg->shards[i].lock, LOCK_INTERN);
+    for (size_t i = 0; i < SENT_SHARDS; i++) lock_init(&reg->shards[i].lock, LOCK_INTERN);
+}
+
+/* ---- how labels are usually sent ----
+ * As a field `repeated Label labels = 1` of protobuf, { string name = 1; string value = 2; }. */
+
+#define LABELS_TAG 0x0a
+#define NAME_TAG 0x0a
+#define VALUE_TAG 0x12
+
+static size_t varint_bytes(uint64_t v)
+{
+    return v ? (size_t)(70 - __builtin_clzll(v)) / 7 : 1;
+}
+
+/* Of the label inside its field. An empty string is not sent, as protobuf has it. */
+static size_t label_bytes(struct label l)
+{
+    size_t n = l.name.len ? 1 + varint_bytes(l.name.len) + l.name.len : 0;
+    return n + (l.value.len ? 1 + varint_bytes(l.value.len) + l.value.len : 0);
+}
+
+static size_t usual_bytes(struct label l)
+{
+    size_t n = label_bytes(l);
+    return 1 + varint_bytes(n) + n;
+}
+
+static uint8_t *put_text(uint8_t *p, uint8_t tag, struct str s)
+{
+    if (s.len == 0) return p;
+    *p++ = tag;
+    p += put_varint(p, s.len);
+    memcpy(p, s.p, s.len);
+    return p + s.len;
+}
+
+static uint8_t *usual_put(uint8_t *p, struct label l)
+{
+    *p++ = LABELS_TAG;
+    p += put_varint(p, label_bytes(l));
+    return put_text(put_text(p, NAME_TAG, l.name), VALUE_TAG, l.value);
+}
+
+void registry_usual_bytes(struct labels labels, struct buf *out)
+{
+    for (size_t i = 0; i < labels.n; i++) {
+        size_t n = usual_bytes(labels.items[i]);
+        uint8_t *p = buf_reserve(out, n);
+        if (!p) return; /* out->failed */
+        usual_put(p, labels.items[i]);
+        out->len += n;
+    }
 }
 
 /* ---- tables of names and pairs ---- */
 
-/* A slot for one more item; 0 when memory is out. Nothing is taken until table_set. */
-static uint32_t table_slot(struct idtable *t)
+/* The id for one more item; 0 when memory is out. Nothing is taken until table_set. */
+static uint32_t table_reserve(struct idtable *t)
 {
     if (t->free) {
-        uint32_t i = t->first_free;
-        while (t->items[i]) i++;
-        t->first_free = i;
-        return i + 1;
+        uint32_t id = t->first_free + 1;
+        while (*idtable_slot(t, id)) id++;
+        t->first_free = id - 1;
+        return id;
     }
-    struct err ignored; /* the caller says it in its own words */
-    void *items = t->items;
-    if (t->n_slots >= UINT32_MAX - 1 ||
-        mem_grow(MEM_REGISTRY, &items, &t->cap, t->n_slots + 1, sizeof(void *), &ignored))
-        return 0;
-    t->items = items;
-    return (uint32_t)t->n_slots + 1;
+    if (t->n_slots >= UINT32_MAX - (1u << IDTABLE_FIRST_BITS)) return 0;
+    uint32_t i = t->n_slots + (1u << IDTABLE_FIRST_BITS);
+    unsigned bits = 31u - (unsigned)__builtin_clz(i);
+    void ***part = &t->parts[bits - IDTABLE_FIRST_BITS];
+    if (!*part) *part = mem_calloc(MEM_REGISTRY, (size_t)1 << bits, sizeof(void *));
+    return *part ? t->n_slots + 1 : 0;
 }
 
 static void table_set(struct idtable *t, uint32_t id, void *item)
@@ -43,13 +92,13 @@ static void table_set(struct idtable *t, uint32_t id, void *item)
         t->n_slots = id;
     else
         t->free--;
-    t->items[id - 1] = item;
+    *idtable_slot(t, id) = item;
     t->n++;
 }
 
 static void table_clear(struct idtable *t, uint32_t id)
 {
-    t->items[id - 1] = NULL;
+    *idtable_slot(t, id) = NULL;
     t->first_free = t->free ? MIN_OF(t->first_free, id - 1) : id - 1;
     t->free++;
     t->n--;
@@ -85,7 +134,7 @@ uint32_t registry_find_pair(const struct registry *reg, uint32_t name, struct st
     struct idmap_cursor c = idmap_find(&reg->by_pair, pair_tag(reg, name, value));
     for (uint32_t id; (id = idmap_next(&reg->by_pair, &c)) != 0;) {
         const struct label_pair *found = registry_pair(reg, id);
-        if (found->name == name && str_eq((struct str){found->value, found->len}, value)) return id;
+        if (found->name == name && str_eq(label_pair_value(found), value)) return id;
     }
     return 0;
 }
@@ -93,7 +142,7 @@ uint32_t registry_find_pair(const struct registry *reg, uint32_t name, struct st
 /* 0 when memory is out. */
 static uint32_t name_add(struct registry *reg, struct str text)
 {
-    uint32_t id = table_slot(&reg->names);
+    uint32_t id = table_reserve(&reg->names);
     if (!id || !idmap_reserve(&reg->by_name)) return 0;
     struct label_name *name = cell_pool_get(reg->pool, sizeof(*name) + text.len);
     if (!name) return 0;
@@ -118,21 +167,24 @@ static void name_drop_if_unused(struct registry *reg, uint32_t id, uint64_t view
 static uint32_t pair_add(struct registry *reg, uint32_t name_id, struct str value)
 {
     struct label_name *name = registry_name(reg, name_id);
-    uint32_t id = table_slot(&reg->pairs);
+    uint32_t id = table_reserve(&reg->pairs);
     void *pairs = name->pairs;
     struct err ignored; /* the caller says it in its own words */
     if (!id || !idmap_reserve(&reg->by_pair) ||
         mem_grow(MEM_REGISTRY, &pairs, &name->cap, name->n + 1, sizeof(uint32_t), &ignored))
         return 0;
     name->pairs = pairs;
-    struct label_pair *pair = cell_pool_get(reg->pool, sizeof(*pair) + value.len);
+    struct label label = {{name->text, name->len}, value};
+    size_t sent_len = usual_bytes(label);
+    struct label_pair *pair = cell_pool_get(reg->pool, sizeof(*pair) + sent_len);
     if (!pair) return 0;
     memset(pair, 0, sizeof(*pair));
     pair->name = name_id;
     pair->name_idx = (uint32_t)name->n;
     pair->tag = pair_tag(reg, name_id, value);
     pair->len = (uint32_t)value.len;
-    memcpy(pair->value, value.p, value.len);
+    pair->sent_len = (uint32_t)sent_len;
+    usual_put(pair->sent, label);
     name->pairs[name->n++] = id;
     table_set(&reg->pairs, id, pair);
     idmap_insert(&reg->by_pair, pair->tag, id);
@@ -152,7 +204,8 @@ void registry_pair_drop(struct registry *reg, uint32_t id, uint64_t view)
     table_clear(&reg->pairs, id);
     atomic_fetch_sub_explicit(&reg->n_pairs, 1, memory_order_relaxed);
     uint32_t name_id = pair->name;
-    pair->retired = (struct retired){reg->retired_pairs, view, (uint32_t)sizeof(*pair) + pair->len};
+    pair->retired =
+        (struct retired){reg->retired_pairs, view, (uint32_t)sizeof(*pair) + pair->sent_len};
     reg->retired_pairs = &pair->retired;
     name_drop_if_unused(reg, name_id, view);
 }
@@ -208,34 +261,7 @@ static struct series_page *page_of(struct registry *reg, uint32_t id)
     return page;
 }
 
-/* ---- series by labels ---- */
-
-uint32_t registry_labels_tag(const struct registry *reg, const uint32_t *pairs, size_t n)
-{
-    return fold(reg, hash_xxh3(pairs, n * sizeof(*pairs)));
-}
-
-static struct series *find_by_pairs(struct registry *reg, const uint32_t *pairs, size_t n)
-{
-    struct idmap_cursor c = idmap_find(&reg->by_labels, registry_labels_tag(reg, pairs, n));
-    for (uint32_t id; (id = idmap_next(&reg->by_labels, &c)) != 0;) {
-        struct series *s = series_by_id(reg, id);
-        if (s->n_pairs == n && (n == 0 || memcmp(s->pairs, pairs, n * sizeof(*pairs)) == 0))
-            return s;
-    }
-    return NULL;
-}
-
-/* Ids of the pairs that exist already; false if one does not. */
-static bool find_pairs(const struct registry *reg, struct labels labels, uint32_t *pairs)
-{
-    for (size_t i = 0; i < labels.n; i++) {
-        uint32_t name = registry_find_name(reg, labels.items[i].name);
-        pairs[i] = name ? registry_find_pair(reg, name, labels.items[i].value) : 0;
-        if (!pairs[i]) return false;
-    }
-    return true;
-}
+/* ---- creating series ---- */
 
 /* Interns what is missing and makes room in its postings. *n_done: how many pairs are there, also on failure. */
 static bool intern_pairs(struct registry *reg, struct labels labels, uint32_t *pairs,
@@ -270,19 +296,38 @@ static void drop_unused_pairs(struct registry *reg, const uint32_t *pairs, size_
     }
 }
 
+/* Room in the map of bytes for one more, until the lock of the registry is released. */
+static bool sent_reserve(struct registry *reg, uint32_t tag)
+{
+    struct sent_shard *shard = registry_sent_shard(reg, tag);
+    lock_take(&shard->lock);
+    bool ok = idmap_reserve(&shard->map);
+    lock_release(&shard->lock);
+    return ok;
+}
+
+static void sent_insert(struct registry *reg, uint32_t tag, uint32_t id)
+{
+    struct sent_shard *shard = registry_sent_shard(reg, tag);
+    lock_take(&shard->lock);
+    idmap_insert(&shard->map, tag, id);
+    lock_release(&shard->lock);
+}
+
 /* Everything that can fail is done before: fills the slot and makes the series known. */
 static struct series *series_publish(struct registry *reg, struct series_page *page, uint32_t id,
-                                     uint32_t *pairs, size_t n)
+                                     uint32_t tag, uint32_t *pairs, size_t n)
 {
     struct series *s = &page->s[id % SERIES_PAGE];
     s->id = id;
     s->pairs = pairs;
     s->n_pairs = (uint16_t)n;
-    s->live = true;
+    s->tag = tag;
+    atomic_store_explicit(&s->live, true, memory_order_release);
     page->n_live++;
     for (size_t i = 0; i < n && !reg->loading; i++)
         idlist_append(&registry_pair(reg, pairs[i])->ids, id);
-    idmap_insert(&reg->by_labels, registry_labels_tag(reg, pairs, n), id);
+    sent_insert(reg, tag, id);
     if (id >= reg->next_id) reg->next_id = id + 1;
     atomic_fetch_add_explicit(&reg->n_series, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(reg->n_series_all, 1, memory_order_relaxed);
@@ -308,7 +353,8 @@ static enum err_code check_limits(struct registry *reg, const struct registry_ad
 }
 
 static enum err_code series_create(struct registry *reg, const struct registry_add *add,
-                                   uint32_t *scratch, struct series **out, struct err *err)
+                                   uint32_t tag, uint32_t *scratch, struct series **out,
+                                   struct err *err)
 {
     enum err_code rc = check_limits(reg, add, err);
     if (rc) return rc;
@@ -317,20 +363,21 @@ static enum err_code series_create(struct registry *reg, const struct registry_a
     struct series_page *page = NULL;
     bool ok = intern_pairs(reg, add->labels, scratch, &n_done) &&
               (pairs = cell_pool_get(reg->pool, size)) != NULL &&
-              (page = page_of(reg, id)) != NULL && idmap_reserve(&reg->by_labels);
+              (page = page_of(reg, id)) != NULL && sent_reserve(reg, tag);
     if (!ok) {
         cell_pool_put(reg->pool, pairs, size);
         drop_unused_pairs(reg, scratch, n_done);
         return err_set(err, ERR_NO_MEMORY, "no memory for a new series");
     }
     memcpy(pairs, scratch, n * sizeof(*pairs));
-    *out = series_publish(reg, page, id, pairs, n);
+    *out = series_publish(reg, page, id, tag, pairs, n);
     return ERR_OK;
 }
 
 enum err_code registry_add(struct registry *reg, const struct registry_add *add,
                            struct series **out, bool *created, struct err *err)
 {
+    struct buf usual;
     uint32_t few[64], *pairs = few;
     size_t size;
     *out = NULL;
@@ -338,14 +385,20 @@ enum err_code registry_add(struct registry *reg, const struct registry_add *add,
     if (add->labels.n > COUNT_OF(few) && (!mem_mul(add->labels.n, sizeof(*pairs), &size) ||
                                           !(pairs = mem_alloc(MEM_REGISTRY, size))))
         return err_set(err, ERR_NO_MEMORY, "a series of %zu labels", add->labels.n);
-    enum err_code rc = ERR_OK;
-    rwlock_write(&reg->lock);
-    if (find_pairs(reg, add->labels, pairs)) *out = find_by_pairs(reg, pairs, add->labels.n);
-    if (!*out) {
-        rc = series_create(reg, add, pairs, out, err);
-        if (!rc && created) *created = true;
+    buf_init(&usual, MEM_REGISTRY);
+    registry_usual_bytes(add->labels, &usual);
+    enum err_code rc = buf_finish(&usual, err);
+    if (!rc) {
+        uint32_t tag = registry_sent_tag(reg, hash_xxh3(usual.p, usual.len));
+        rwlock_write(&reg->lock);
+        *out = registry_find_usual(reg, tag, buf_bytes(&usual));
+        if (!*out) {
+            rc = series_create(reg, add, tag, pairs, out, err);
+            if (!rc && created) *created = true;
+        }
+        rwlock_release(&reg->lock);
     }
-    rwlock_release(&reg->lock);
+    buf_release(&usual);
     if (pairs != few) mem_free(pairs);
     return rc;
 }
@@ -383,89 +436,6 @@ struct labels registry_labels(const struct registry *reg, const struct series *s
 {
     for (size_t i = 0; i < s->n_pairs; i++) items[i] = registry_label(reg, s, i);
     return (struct labels){items, s->n_pairs};
-}
-
-/* ---- by the bytes sent ---- */
-
-static bool sent_matches(struct series *s, uint64_t hash, struct bytes sent)
-{
-    struct alias *a = atomic_load_explicit(&s->alias, memory_order_acquire);
-    for (; a; a = a->next)
-        if (a->hash == (uint32_t)hash && alias_equal(a, sent)) return true;
-    return false;
-}
-
-static struct alias_shard *shard_of(struct registry *reg, uint64_t hash)
-{
-    return &reg->shards[hash % ALIAS_SHARDS];
-}
-
-/* Under the shard's lock. */
-static struct series *shard_find(struct registry *reg, struct alias_shard *shard, uint64_t hash,
-                                 struct bytes sent)
-{
-    struct idmap_cursor c = idmap_find(&shard->map, registry_alias_tag(reg, hash));
-    for (uint32_t id; (id = idmap_next(&shard->map, &c)) != 0;) {
-        struct series *s = series_by_id(reg, id);
-        if (sent_matches(s, hash, sent)) return s;
-    }
-    return NULL;
-}
-
-/* Brings what the next searches will want: the alias of the successor, which itself was brought by the search
- * before, and the successor's successor. */
-static inline void prefetch_successors(struct registry *reg, struct series *s)
-{
-    struct series *next =
-        series_by_id(reg, atomic_load_explicit(&s->successor, memory_order_relaxed));
-    if (!next) return;
-    const struct alias *alias = atomic_load_explicit(&next->alias, memory_order_relaxed);
-    __builtin_prefetch(alias);
-    __builtin_prefetch((const void *)((uintptr_t)alias + 64));
-    next = series_by_id(reg, atomic_load_explicit(&next->successor, memory_order_relaxed));
-    if (next) __builtin_prefetch(next);
-}
-
-struct series *registry_find_sent(struct registry *reg, uint64_t hash, struct bytes sent,
-                                  struct series *hint)
-{
-    if (hint) {
-        uint32_t id = atomic_load_explicit(&hint->successor, memory_order_relaxed);
-        struct series *s = id ? series_by_id(reg, id) : NULL;
-        if (s && sent_matches(s, hash, sent)) {
-            prefetch_successors(reg, s);
-            return s;
-        }
-    }
-    struct alias_shard *shard = shard_of(reg, hash);
-    lock_take(&shard->lock);
-    struct series *s = shard_find(reg, shard, hash, sent);
-    lock_release(&shard->lock);
-    if (s && hint) atomic_store_explicit(&hint->successor, s->id, memory_order_relaxed);
-    return s;
-}
-
-void registry_remember(struct registry *reg, struct series *s, uint64_t hash, struct bytes sent)
-{
-    if (sent.len == 0 || sent.len > ALIAS_SENT_BYTES_MAX) return;
-    struct alias_shard *shard = shard_of(reg, hash);
-    rwlock_write(&reg->lock);
-    struct alias *first = atomic_load_explicit(&s->alias, memory_order_relaxed);
-    size_t n = 0;
-    for (struct alias *a = first; a; a = a->next) n++;
-    if (n < ALIASES_MAX && !sent_matches(s, hash, sent)) {
-        struct alias *a = alias_new(reg->pool, &reg->base, hash, sent);
-        lock_take(&shard->lock);
-        if (a && idmap_reserve(&shard->map)) {
-            a->next = first;
-            idmap_insert(&shard->map, registry_alias_tag(reg, hash), s->id);
-            atomic_store_explicit(&s->alias, a, memory_order_release);
-            a = NULL;
-        }
-        lock_release(&shard->lock);
-        if (a) alias_free(reg->pool, a);
-    }
-    rwlock_release(&reg->lock);
 }
 
 /* ---- all of them ---- */

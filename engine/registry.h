@@ -1,21 +1,21 @@
-/* engine/registry.h: the live series of one tenant, found by the bytes a sender uses (alias.h), by labels, by id
- * and by matchers.
+/* engine/registry.h: the live series of one tenant, found by the bytes a sender uses (registry_sent.c), by labels, by
+ * id and by matchers.
  *
  * Label pairs are interned: a series is an ascending-by-name array of pair ids, a pair has its postings (the ids of
  * the series that carry it), a name has its pairs. Ids of series count up and are never used again while the
  * process runs, so that an id in the WAL, a postings list or a successor hint means one series or none.
  *
- * Threads: `lock` guards names, pairs, postings and the tables of labels; series_by_id, the successor hints and
- * aliases are read without it. A series, once found, stays until registry_cull, which runs while no writer does (the
- * tenant's gate). What a cull takes away is freed by registry_reclaim when no select can still hold it. */
+ * Threads: `lock` guards names, pairs and postings; series_by_id, the successor hints, aliases, and the pairs of a
+ * series that is live are read without it. A series, once found, stays until registry_cull, which runs while no writer
+ * does (the tenant's gate). What a cull takes away is freed by registry_reclaim when no select can still hold it. */
 #ifndef QUIPU_ENGINE_REGISTRY_H
 #define QUIPU_ENGINE_REGISTRY_H
 
 #include "engine/alias.h"
+#include "engine/engine.h"
 #include "engine/idlist.h"
 #include "engine/idmap.h"
 #include "storage/labels.h"
-#include "storage/matcher.h"
 
 struct head_chunk;
 struct head_extra;
@@ -24,14 +24,16 @@ struct head_extra;
 struct series {
     uint32_t id;
     _Atomic uint32_t successor;    /* id of what followed in a request; a hint. relaxed */
-    _Atomic(struct alias *) alias; /* release in registry_remember, acquire when compared */
+    _Atomic(struct alias *) alias; /* of unusual bytes; release in registry_remember, acquire
+                                    * when compared */
     uint32_t *pairs;               /* n_pairs ids, by name; fixed */
     struct head_chunk *chunks;     /* newest first; the head stripe's lock */
     struct head_extra *extra;      /* the head stripe's lock */
     _Atomic uint32_t logged;       /* the log mark under which the WAL knows it; see write.c */
     uint32_t last_gen;             /* of its last sample; the head stripe's lock */
+    uint32_t tag;                  /* of its usual bytes */
     uint16_t n_pairs;
-    bool live;
+    _Atomic bool live; /* release when all above is there, acquire by who has no lock */
     bool behind; /* older generations in the head are later than this one; the head stripe's lock */
 };
 static_assert(sizeof(struct series) <= 64, "one cache line");
@@ -56,17 +58,33 @@ struct label_pair {
         struct retired retired;
     };
     uint32_t name, name_idx; /* name id, and where in its pairs */
-    uint32_t tag, len;
-    char value[];
+    uint32_t tag, len;       /* len: of the value */
+    uint32_t sent_len;
+    uint8_t sent[]; /* as senders usually encode the pair (registry_sent.c); the value ends it */
 };
+static inline struct str label_pair_value(const struct label_pair *pair)
+{
+    return (struct str){(const char *)pair->sent + pair->sent_len - pair->len, pair->len};
+}
 
-/* Names or pairs by id (from 1), with ids given out again. */
+/* Names or pairs by id (from 1), with ids given out again. Parts never move, so that an item which is known to be
+ * there is read without a lock. */
+#define IDTABLE_FIRST_BITS                                                                         \
+    8 /* of part 0; each further part is as large as all before it, and 2^8 more */
+#define IDTABLE_PARTS (32 - IDTABLE_FIRST_BITS)
 struct idtable {
-    void **items;
-    size_t n_slots, cap; /* ids 1 .. n_slots */
+    void **parts[IDTABLE_PARTS];
+    uint32_t n_slots;    /* ids 1 .. n_slots */
     uint32_t n, free;    /* in use; how many of the slots are free */
     uint32_t first_free; /* no free slot below it */
 };
+/* The slot of an id in 1 .. n_slots, or one more after idtable_reserve. */
+static inline void **idtable_slot(const struct idtable *t, uint32_t id)
+{
+    uint64_t i = (uint64_t)id - 1 + (UINT64_C(1) << IDTABLE_FIRST_BITS);
+    unsigned bits = 63u - (unsigned)__builtin_clzll(i);
+    return &t->parts[bits - IDTABLE_FIRST_BITS][i - (UINT64_C(1) << bits)];
+}
 
 #define SERIES_PAGE 64 /* series of a page */
 #define SERIES_MID 64  /* pages of a directory page */
@@ -86,27 +104,27 @@ struct series_top {
     _Atomic(struct series_mid *) mids[]; /* release, acquire likewise */
 };
 
-#define ALIAS_SHARDS 16
-struct alias_shard {
+#define SENT_SHARDS 16
+struct sent_shard {
     struct lock lock; /* rank LOCK_INTERN; guards map */
-    struct idmap map; /* lower half of the hash -> series id */
+    struct idmap map; /* lower half of the hash of usual bytes, and of aliases -> series id */
 };
 
 struct registry {
     struct rwlock lock;     /* rank LOCK_TENANT_VIEW: a select holds it over the head's stripes */
     struct cell_pool *pool; /* of the engine */
-    _Atomic uint64_t *n_series_all;           /* of the engine; relaxed */
-    _Atomic(struct series_top *) top;         /* release in page_new, acquire in series_by_id */
-    uint32_t next_id, first_id;               /* GUARDED_BY(lock); no live series below first_id */
-    _Atomic uint32_t n_series;                /* written under lock; relaxed */
-    _Atomic uint32_t n_pairs;                 /* likewise */
-    struct idmap by_labels, by_name, by_pair; /* GUARDED_BY(lock) */
-    struct idtable names, pairs;              /* GUARDED_BY(lock) */
-    bool loading;                             /* between registry_load_begin and _end */
-    struct alias_base *base;                  /* GUARDED_BY(lock) */
+    _Atomic uint64_t *n_series_all;   /* of the engine; relaxed */
+    _Atomic(struct series_top *) top; /* release in page_new, acquire in series_by_id */
+    uint32_t next_id, first_id;       /* GUARDED_BY(lock); no live series below first_id */
+    _Atomic uint32_t n_series;        /* written under lock; relaxed */
+    _Atomic uint32_t n_pairs;         /* likewise */
+    struct idmap by_name, by_pair;    /* GUARDED_BY(lock) */
+    struct idtable names, pairs;      /* GUARDED_BY(lock) */
+    bool loading;                     /* between registry_load_begin and _end */
+    struct alias_base *base;          /* GUARDED_BY(lock) */
     struct retired *retired_names, *retired_pairs, *retired_pages; /* GUARDED_BY(lock) */
     uint32_t tag_mask; /* all ones; tests make every hash collide */
-    struct alias_shard shards[ALIAS_SHARDS];
+    struct sent_shard shards[SENT_SHARDS];
 };
 
 void registry_init(struct registry *reg, struct cell_pool *pool, _Atomic uint64_t *n_series_all);
@@ -131,9 +149,13 @@ static inline struct series *series_by_id(struct registry *reg, uint32_t id)
     return page ? &page->s[id % SERIES_PAGE] : NULL;
 }
 
-/* By bytes as sent; see tenant_find_series. */
+/* By bytes as sent; see tenant_find_series, tenant_find_next. */
 struct series *registry_find_sent(struct registry *reg, uint64_t hash, struct bytes sent,
                                   struct series *hint);
+struct series *registry_find_next(struct registry *reg, struct series_walk *walk,
+                                  struct bytes message, size_t *label_bytes);
+/* How senders usually encode labels, appended. */
+void registry_usual_bytes(struct labels labels, struct buf *out);
 
 struct registry_add {
     struct labels labels;
@@ -149,35 +171,44 @@ MUST_USE enum err_code registry_add(struct registry *reg, const struct registry_
  * there are none (no selects, no culls), then they are made at once. */
 void registry_load_begin(struct registry *reg);
 MUST_USE enum err_code registry_load_end(struct registry *reg, struct err *err);
-/* Remembers the bytes; without memory (or past a few per series) it does not, and they cost a lookup by labels. */
+/* Remembers the bytes, if they are not the usual ones; without memory (or past a few per series) it does not, and
+ * they cost a lookup by labels. */
 void registry_remember(struct registry *reg, struct series *s, uint64_t hash, struct bytes sent);
 
-/* The i-th label; under `lock`. Valid as long as the series, and beyond while a view is held. */
+/* Under `lock`, or of a live series. Valid as long as the series, and beyond while a view is held. */
 static inline struct label_pair *registry_pair(const struct registry *reg, uint32_t pair)
 {
-    return reg->pairs.items[pair - 1];
+    return *idtable_slot(&reg->pairs, pair);
 }
 static inline struct label_name *registry_name(const struct registry *reg, uint32_t name)
 {
-    return reg->names.items[name - 1];
+    return *idtable_slot(&reg->names, name);
 }
 static inline struct label registry_label(const struct registry *reg, const struct series *s,
                                           size_t i)
 {
     const struct label_pair *pair = registry_pair(reg, s->pairs[i]);
     const struct label_name *name = registry_name(reg, pair->name);
-    return (struct label){{name->text, name->len}, {pair->value, pair->len}};
+    return (struct label){{name->text, name->len}, label_pair_value(pair)};
 }
 /* Labels of a series into `items` (n_pairs of them); under `lock`. */
 struct labels registry_labels(const struct registry *reg, const struct series *s,
                               struct label *items);
 
-/* For registry*.c: the tables' keys, and a pair that nobody carries (any more). */
-uint32_t registry_labels_tag(const struct registry *reg, const uint32_t *pairs, size_t n);
-static inline uint32_t registry_alias_tag(const struct registry *reg, uint64_t hash)
+/* ---- for registry*.c ---- */
+
+/* Of a hash of bytes as sent. */
+static inline uint32_t registry_sent_tag(const struct registry *reg, uint64_t hash)
 {
     return (uint32_t)hash & reg->tag_mask;
 }
+static inline struct sent_shard *registry_sent_shard(struct registry *reg, uint32_t tag)
+{
+    return &reg->shards[tag % SENT_SHARDS];
+}
+/* The series whose usual bytes these are. */
+struct series *registry_find_usual(struct registry *reg, uint32_t tag, struct bytes usual);
+/* A pair that nobody carries (any more). */
 void registry_pair_drop(struct registry *reg, uint32_t pair, uint64_t view);
 
 /* 0: not there; under `lock`. */

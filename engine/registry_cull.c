@@ -24,16 +24,21 @@ static size_t bit_words(size_t n)
     return n / 64 + 1;
 }
 
+static void sent_forget(struct registry *reg, uint32_t tag, uint32_t id)
+{
+    struct sent_shard *shard = registry_sent_shard(reg, tag);
+    lock_take(&shard->lock);
+    idmap_remove(&shard->map, tag, id);
+    lock_release(&shard->lock);
+}
+
 static void drop_aliases(struct registry *reg, struct series *s)
 {
     struct alias *a = atomic_load_explicit(&s->alias, memory_order_relaxed);
     atomic_store_explicit(&s->alias, NULL, memory_order_relaxed);
     for (struct alias *next; a; a = next) {
         next = a->next;
-        struct alias_shard *shard = &reg->shards[a->hash % ALIAS_SHARDS];
-        lock_take(&shard->lock);
-        idmap_remove(&shard->map, registry_alias_tag(reg, a->hash), s->id);
-        lock_release(&shard->lock);
+        sent_forget(reg, registry_sent_tag(reg, a->hash), s->id);
         alias_free(reg->pool, a);
     }
 }
@@ -45,13 +50,13 @@ static void unlink_series(struct cull *c, struct series *s)
     ASSERT(s->chunks == NULL);
     ASSERT(s->extra == NULL);
     drop_aliases(reg, s);
-    idmap_remove(&reg->by_labels, registry_labels_tag(reg, s->pairs, s->n_pairs), s->id);
+    sent_forget(reg, s->tag, s->id);
     for (size_t i = 0; i < s->n_pairs; i++) bit_set(c->touched, s->pairs[i]);
     cell_pool_put(reg->pool, s->pairs, MAX_OF(s->n_pairs, 1) * sizeof(*s->pairs));
     bit_set(c->dead, s->id - c->base);
     s->pairs = NULL;
     s->n_pairs = 0;
-    s->live = false;
+    atomic_store_explicit(&s->live, false, memory_order_relaxed); /* the gate keeps readers out */
     atomic_fetch_sub_explicit(&reg->n_series, 1, memory_order_relaxed);
     atomic_fetch_sub_explicit(reg->n_series_all, 1, memory_order_relaxed);
 }
@@ -185,12 +190,13 @@ void registry_release(struct registry *reg)
         older = top->older;
         mem_free(top);
     }
-    idmap_release(&reg->by_labels);
     idmap_release(&reg->by_name);
     idmap_release(&reg->by_pair);
-    mem_free(reg->names.items);
-    mem_free(reg->pairs.items);
-    for (size_t i = 0; i < ALIAS_SHARDS; i++) {
+    for (size_t i = 0; i < IDTABLE_PARTS; i++) {
+        mem_free(reg->names.parts[i]);
+        mem_free(reg->pairs.parts[i]);
+    }
+    for (size_t i = 0; i < SENT_SHARDS; i++) {
         idmap_release(&reg->shards[i].map);
         lock_destroy(&reg->shards[i].lock);
     }

@@ -23,11 +23,6 @@ struct selection {
     size_t n;
 };
 
-static struct str pair_value(const struct label_pair *pair)
-{
-    return (struct str){pair->value, pair->len};
-}
-
 static bool bit_test(const uint64_t *bits, size_t i)
 {
     return bits[i / 64] >> (i % 64) & 1;
@@ -50,7 +45,7 @@ static void each_matching_pair(struct registry *reg, const struct plan *plan,
         return;
     }
     for (size_t i = 0; i < name->n; i++) {
-        struct str value = pair_value(registry_pair(reg, name->pairs[i]));
+        struct str value = label_pair_value(registry_pair(reg, name->pairs[i]));
         if (m->op == MATCH_RE && !str_has_prefix(value, m->prefix)) continue;
         if (matcher_matches(m, value)) fn(ctx, name->pairs[i]);
     }
@@ -179,7 +174,7 @@ static bool satisfies(const struct registry *reg, const struct plan *plan, const
         const struct label_pair *pair = registry_pair(reg, s->pairs[i]);
         if (pair->name != plan->name) continue;
         return plan->bits ? bit_test(plan->bits, s->pairs[i])
-                          : matcher_matches(plan->m, pair_value(pair));
+                          : matcher_matches(plan->m, label_pair_value(pair));
     }
     return plan->empty_ok;
 }
@@ -239,7 +234,7 @@ static int compare_pairs(const void *a, const void *b, void *ctx)
     const struct registry *reg = ctx;
     const struct label_pair *x = registry_pair(reg, *(const uint32_t *)a);
     const struct label_pair *y = registry_pair(reg, *(const uint32_t *)b);
-    if (x->name == y->name) return str_cmp(pair_value(x), pair_value(y));
+    if (x->name == y->name) return str_cmp(label_pair_value(x), label_pair_value(y));
     const struct label_name *p = registry_name(reg, x->name), *q = registry_name(reg, y->name);
     return str_cmp((struct str){p->text, p->len}, (struct str){q->text, q->len});
 }

@@ -253,6 +253,12 @@ void tenant_write_end(struct tenant *t)
     rwlock_release(&t->gate);
 }
 
+struct series *tenant_find_next(struct tenant *t, struct series_walk *walk, struct bytes message,
+                                size_t *label_bytes)
+{
+    return registry_find_next(&t->registry, walk, message, label_bytes);
+}
+
 struct series *tenant_find_series(struct tenant *t, uint64_t hash, struct bytes sent,
                                   struct series *hint)
 {

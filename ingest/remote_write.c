@@ -10,18 +10,30 @@
 #include <stdio.h>
 #include <strings.h>
 
+#include "base/lock.h"
 #include "base/metric.h"
 #include "engine/tenant_header.h"
 #include "ingest/snappy.h"
 #include "ingest/write_request.h"
 
 #define RETRY_AFTER_SECONDS "5"
+/* What a workspace keeps for the next request: a body of 2,000 samples takes about 0.6 MB. */
+#define WORKSPACE_KEEP_BYTES ((size_t)4 << 20)
+
+/* Memory that a request needs only while its handler runs, not while it waits for the disk: the decoded body and its
+ * columns. There are as many as there were handlers at once. */
+struct workspace {
+    struct workspace *next;
+    struct arena arena;
+};
 
 struct remote_write {
     struct env env;
     struct engine *engine;
     struct remote_write_config config;
     struct metric_histogram *decode_seconds;
+    struct lock lock; /* rank LOCK_LEAF; guards workspaces */
+    struct workspace *workspaces;
 };
 
 /* One request, in its arena. */
@@ -51,6 +63,7 @@ enum err_code remote_write_new(const struct env *env, struct engine *engine,
     rw->env = *env;
     rw->engine = engine;
     rw->config = *config;
+    lock_init(&rw->lock, LOCK_LEAF);
     rw->decode_seconds =
         metric_histogram(env->metrics, "quipu_ingest_decode_seconds",
                          "Time to decode a write request and put it into the head.", "",
@@ -59,9 +72,47 @@ enum err_code remote_write_new(const struct env *env, struct engine *engine,
     return ERR_OK;
 }
 
+static void workspace_free(struct workspace *space)
+{
+    arena_release(&space->arena);
+    mem_free(space);
+}
+
 void remote_write_free(struct remote_write *rw)
 {
+    if (!rw) return;
+    for (struct workspace *space = rw->workspaces, *next; space; space = next) {
+        next = space->next;
+        workspace_free(space);
+    }
+    lock_destroy(&rw->lock);
     mem_free(rw);
+}
+
+/* NULL when memory is out. */
+static struct workspace *workspace_take(struct remote_write *rw)
+{
+    lock_take(&rw->lock);
+    struct workspace *space = rw->workspaces;
+    if (space) rw->workspaces = space->next;
+    lock_release(&rw->lock);
+    if (space) return space;
+    space = mem_alloc(MEM_INGEST, sizeof(*space));
+    if (space) arena_init(&space->arena, MEM_INGEST, rw->config.memory_bytes_max);
+    return space;
+}
+
+static void workspace_give(struct remote_write *rw, struct workspace *space)
+{
+    arena_reset(&space->arena);
+    if (space->arena.used_bytes > WORKSPACE_KEEP_BYTES) {
+        workspace_free(space);
+        return;
+    }
+    lock_take(&rw->lock);
+    space->next = rw->workspaces;
+    rw->workspaces = space;
+    lock_release(&rw->lock);
 }
 
 /* ---- answers ---- */
@@ -168,6 +219,12 @@ static void call_stored(void *arg, enum err_code rc)
 
 /* ---- storing ---- */
 
+static struct series *source_next(void *ctx, struct series_walk *walk, struct bytes message,
+                                  size_t *label_bytes)
+{
+    return tenant_find_next(ctx, walk, message, label_bytes);
+}
+
 static struct series *source_find(void *ctx, uint64_t hash, struct bytes sent, struct series *hint)
 {
     return tenant_find_series(ctx, hash, sent, hint);
@@ -221,11 +278,12 @@ static void call_write(struct call *c, struct tenant *tenant)
 }
 
 static enum err_code call_store(struct call *c, struct tenant *tenant, struct bytes message,
-                                struct err *err)
+                                struct arena *space, struct err *err)
 {
-    struct series_source source = {source_find, source_add, tenant};
+    struct series_source source = {source_next, source_find, source_add, tenant};
     tenant_write_begin(tenant);
-    write_request_init(&c->w, &c->req->arena, &c->rw->config.labels, source);
+    write_request_init(&c->w, space, &c->rw->config.labels, source);
+    c->w.texts = &c->req->arena; /* they are part of the answer */
     enum err_code rc = write_request_decode(&c->w, message, err);
     if (rc == ERR_OK) call_write(c, tenant);
     tenant_write_end(tenant);
@@ -332,28 +390,24 @@ static bool admit_ok(struct remote_write *rw, struct http_request *req)
     return false;
 }
 
-static bool body_ok(struct remote_write *rw, struct http_request *req, struct bytes *message)
+static bool body_ok(struct remote_write *rw, struct http_request *req, struct arena *space,
+                    struct bytes *message)
 {
     struct err err;
-    enum err_code rc =
-        snappy_decode(req->body, rw->config.message_bytes_max, &req->arena, message, &err);
+    enum err_code rc = snappy_decode(req->body, rw->config.message_bytes_max, space, message, &err);
     if (rc == ERR_OK) return true;
     answer(rw, req, rc == ERR_NO_MEMORY ? 503 : 400, err.text);
     return false;
 }
 
-void remote_write_handle(void *ctx, struct http_request *req)
+/* `space` is free for others when this returns, the answer may still be to come. */
+static void handle_body(struct remote_write *rw, struct http_request *req, struct str tenant_name,
+                        struct arena *space, int64_t start_ns)
 {
-    struct remote_write *rw = ctx;
-    int64_t start_ns = clock_mono_ns(rw->env.clock);
-    struct str name;
     struct bytes message;
-    req->arena.budget_bytes = rw->config.memory_bytes_max;
-    req->arena.owner = MEM_INGEST; /* whose limit bounds all requests at work */
-    if (!admit_ok(rw, req)) return;
-    if (!content_type_ok(rw, req) || !encoding_ok(rw, req) || !tenant_ok(rw, req, &name) ||
-        !body_ok(rw, req, &message))
-        return;
+    struct tenant *tenant;
+    struct err err;
+    if (!body_ok(rw, req, space, &message)) return;
     struct call *c = ARENA_NEW(&req->arena, struct call);
     if (!c) {
         answer(rw, req, 503, "no memory for the request");
@@ -362,17 +416,33 @@ void remote_write_handle(void *ctx, struct http_request *req)
     c->rw = rw;
     c->req = req;
     atomic_init(&c->parties, 1); /* ours */
-    struct tenant *tenant;
-    struct err err;
-    enum err_code rc = engine_tenant(rw->engine, name, true, &tenant, &c->err);
+    enum err_code rc = engine_tenant(rw->engine, tenant_name, true, &tenant, &c->err);
     if (rc) {
         call_finish(c);
         return;
     }
-    rc = call_store(c, tenant, message, &err);
+    rc = call_store(c, tenant, message, space, &err);
     metric_observe(rw->decode_seconds, (double)(clock_mono_ns(rw->env.clock) - start_ns) / 1e9);
     if (rc == ERR_OK)
         call_finish(c);
     else /* malformed, or larger than any request may be: nothing was stored */
         answer(rw, req, rc == ERR_INVALID ? 400 : rc == ERR_LIMIT ? 413 : 503, err.text);
+}
+
+void remote_write_handle(void *ctx, struct http_request *req)
+{
+    struct remote_write *rw = ctx;
+    int64_t start_ns = clock_mono_ns(rw->env.clock);
+    struct str name;
+    req->arena.budget_bytes = rw->config.memory_bytes_max;
+    req->arena.owner = MEM_INGEST; /* whose limit bounds all requests at work */
+    if (!admit_ok(rw, req)) return;
+    if (!content_type_ok(rw, req) || !encoding_ok(rw, req) || !tenant_ok(rw, req, &name)) return;
+    struct workspace *space = workspace_take(rw);
+    if (!space) {
+        answer(rw, req, 503, "no memory for the request");
+        return;
+    }
+    handle_body(rw, req, name, &space->arena, start_ns);
+    workspace_give(rw, space);
 }

@@ -1,5 +1,5 @@
 /* ingest/write_request.h: a decoded remote write 1.0 body (prometheus.WriteRequest) into columns for the engine.
- * The message is walked in place; a known series costs a hash of its label bytes and a look-up. Bad series and
+ * The message is walked in place; a known series costs a comparison of its label bytes. Bad series and
  * samples are left out and told apart from a bad message: they hurt nobody else in the request. */
 #ifndef QUIPU_INGEST_WRITE_REQUEST_H
 #define QUIPU_INGEST_WRITE_REQUEST_H
@@ -9,9 +9,11 @@
 
 #define WRITE_PROBLEMS_SHOWN 3
 
-/* Where series come from: a tenant of the engine, or a test's table. Semantics as tenant_find_series and
- * tenant_add_series. */
+/* Where series come from: a tenant of the engine, or a test's table. Semantics as tenant_find_next,
+ * tenant_find_series and tenant_add_series. */
 struct series_source {
+    struct series *(*next)(void *ctx, struct series_walk *walk, struct bytes message,
+                           size_t *label_bytes);
     struct series *(*find)(void *ctx, uint64_t hash, struct bytes sent, struct series *hint);
     enum err_code (*add)(void *ctx, struct labels labels, uint64_t hash, struct bytes sent,
                          struct series *hint, struct series **out, struct err *err);
@@ -20,6 +22,7 @@ struct series_source {
 
 struct write_request {
     struct arena *arena;
+    struct arena *texts; /* of problems; `arena` unless the caller wants them to live longer */
     const struct label_limits *limits;
     struct series_source source;
 
@@ -35,7 +38,7 @@ struct write_request {
     enum err_code
         add_rc; /* a new series had no room (ERR_LIMIT, ERR_NO_MEMORY): the rest was taken */
     struct err add_err;
-    struct series *hint; /* the series before, for the look-up of the next */
+    struct series_walk walk; /* to the next series */
 };
 
 void write_request_init(struct write_request *w, struct arena *arena,

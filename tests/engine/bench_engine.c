@@ -96,7 +96,6 @@ static void scrape(struct fixture *f, struct tenant *t, const struct input *in, 
     double *v = mem_calloc(MEM_BASE, per_request, sizeof(*v));
     for (size_t from = 0; from < in->n; from += per_request) {
         size_t n = MIN_OF(per_request, in->n - from);
-        struct series *hint = NULL;
         for (size_t i = 0; i < n; i++) {
             size_t k = from + i;
             t_ms[i] = NOW_MS - 3600000 + round * 15000 + (int64_t)(k / 120 * 37 % 15000);
@@ -108,12 +107,19 @@ static void scrape(struct fixture *f, struct tenant *t, const struct input *in, 
         memcpy(body, in->bytes.p + start, end - start);
         double a = cpu_seconds();
         tenant_write_begin(t);
+        struct series_walk walk = {0};
         for (size_t i = 0; i < n; i++) {
-            size_t k = from + i;
+            size_t k = from + i, label_bytes;
             struct bytes sent = bytes_of(body + in->off[k] - start, in->off[k + 1] - in->off[k]);
-            uint64_t hash = hash_xxh3(sent.p, sent.len);
-            struct series *s = tenant_find_series(t, hash, sent, hint);
-            series[i] = hint = s ? s : series_new(f, t, k, hash, sent, hint);
+            struct series *s = tenant_find_next(t, &walk, sent, &label_bytes);
+            if (!s || label_bytes != sent.len) {
+                uint64_t hash = hash_xxh3(sent.p, sent.len);
+                s = tenant_find_series(t, hash, sent, walk.last);
+                if (!s) s = series_new(f, t, k, hash, sent, walk.last);
+                walk.last = s;
+                walk.n = 0;
+            }
+            series[i] = s;
         }
         double b = cpu_seconds();
         struct write_batch batch = {.n = n, .series = series, .t_ms = t_ms, .v = v};

@@ -25,6 +25,11 @@ static struct bytes mutated(struct rng *rng, struct bytes from, uint8_t *p, size
     return bytes_of(p, n);
 }
 
+static bool equal(const struct alias *alias, struct bytes sent)
+{
+    return alias->sent_len == sent.len && alias_begins(alias, sent);
+}
+
 static void alias_tells_bytes_apart(void **state)
 {
     (void)state;
@@ -40,16 +45,16 @@ static void alias_tells_bytes_apart(void **state)
         struct bytes second = mutated(&rng, first, b, sizeof(b));
         struct alias *y = alias_new(&pool, &base, 2, second);
         CHECK(x && y);
-        CHECK(alias_equal(x, first));
-        CHECK(alias_equal(y, second));
-        CHECK(alias_equal(y, first) == str_eq(str_from_bytes(first), str_from_bytes(second)));
+        CHECK(equal(x, first));
+        CHECK(equal(y, second));
+        CHECK(equal(y, first) == str_eq(str_from_bytes(first), str_from_bytes(second)));
         for (int i = 0; i < 20; i++) { /* one byte is enough */
             if (second.len == 0) break;
             memcpy(c, second.p, second.len);
             c[rng_below(&rng, second.len)] ^= (uint8_t)(1 + rng_below(&rng, 255));
-            CHECK(!alias_equal(y, bytes_of(c, second.len)));
+            CHECK(!equal(y, bytes_of(c, second.len)));
         }
-        if (second.len) CHECK(!alias_equal(y, bytes_of(second.p, second.len - 1)));
+        if (second.len) CHECK(!alias_begins(y, bytes_of(second.p, second.len - 1)));
         alias_free(&pool, x);
         alias_free(&pool, y);
         alias_base_unref(&pool, base);
@@ -259,6 +264,106 @@ static void known_by_labels_and_by_bytes(void **state)
             }
         }
         buf_release(&buf);
+        arena_release(&arena);
+        reg_release(&f);
+    }
+}
+
+/* ---- from one series of a request to the next ---- */
+
+/* What a sender sends of combination c: the usual bytes, or others that are an alias; then a sample's tag. */
+static struct bytes message_of(struct arena *arena, unsigned c, bool usual)
+{
+    struct buf buf;
+    buf_init(&buf, MEM_BASE);
+    struct labels labels = combination(arena, c);
+    if (usual)
+        registry_usual_bytes(labels, &buf);
+    else
+        labels_encode(&buf, labels);
+    buf_u8(&buf, 0x12);
+    uint8_t *p = arena_alloc(arena, buf.len, 1);
+    memcpy(p, buf.p, buf.len);
+    size_t n = buf.len;
+    buf_release(&buf);
+    return bytes_of(p, n);
+}
+
+static struct series *find_or_add(struct reg_fixture *f, struct arena *arena, unsigned c,
+                                  struct bytes sent, struct series *hint)
+{
+    struct err err;
+    uint64_t hash = hash_xxh3(sent.p, sent.len);
+    struct series *s = registry_find_sent(&f->reg, hash, sent, hint);
+    if (s) return s;
+    struct registry_add add = {.labels = combination(arena, c)};
+    CHECK_OK(registry_add(&f->reg, &add, &s, NULL, &err), &err);
+    registry_remember(&f->reg, s, hash, sent);
+    if (hint) atomic_store(&hint->successor, s->id);
+    return s;
+}
+
+struct request {
+    struct bytes messages[60];
+    unsigned combinations[60];
+};
+
+/* No series twice; neighbours mostly differ in one label. */
+static void request_make(struct request *r, struct rng *rng, struct arena *arena)
+{
+    bool used[COMBINATIONS] = {true}; /* 0: without labels there is nothing to know it by */
+    double usual = rng_chance(rng, 0.3) ? 0.5 : 1;
+    unsigned c = 0;
+    for (size_t i = 0; i < COUNT_OF(r->messages); i++) {
+        if (rng_chance(rng, 0.3)) c = (unsigned)rng_below(rng, COMBINATIONS);
+        while (used[c]) c = (c + 1) % COMBINATIONS;
+        used[c] = true;
+        r->combinations[i] = c;
+        r->messages[i] = message_of(arena, c, rng_chance(rng, usual));
+    }
+}
+
+/* Some bytes are others, or missing. */
+static struct bytes damaged(struct rng *rng, struct arena *arena, struct bytes m)
+{
+    uint8_t *p = arena_alloc(arena, m.len, 1);
+    memcpy(p, m.p, m.len);
+    p[rng_below(rng, m.len)] ^= (uint8_t)(1 + rng_below(rng, 255));
+    return bytes_of(p, m.len - rng_below(rng, MIN_OF(m.len, (size_t)3)));
+}
+
+static void the_next_is_known_by_all_its_bytes(void **state)
+{
+    (void)state;
+    struct rng rng;
+    PROPERTY_LOOP(&rng, 300)
+    {
+        struct reg_fixture f;
+        struct arena arena;
+        struct request request;
+        reg_init(&f, UINT32_MAX);
+        arena_init(&arena, MEM_BASE, 0);
+        request_make(&request, &rng, &arena);
+        for (int round = 0; round < 4; round++) { /* all are new; all are there; with changes */
+            struct series_walk walk = {0};
+            for (size_t i = 0; i < COUNT_OF(request.messages); i++) {
+                struct bytes m = request.messages[i];
+                if (round >= 2 && rng_chance(&rng, 0.1)) continue;
+                if (round >= 2 && rng_chance(&rng, 0.3)) m = damaged(&rng, &arena, m);
+                size_t n = 0;
+                struct series *last = walk.last, *s = registry_find_next(&f.reg, &walk, m, &n);
+                CHECK(walk.last == (s ? s : last));
+                if (round == 0 || (round == 1 && i == 0)) CHECK(s == NULL);
+                if (round == 1 && i > 0) CHECK(s != NULL && n == m.len - 1);
+                struct bytes sent = bytes_of(m.p, s ? n : m.len - 1);
+                /* The damaged ones are not made known. */
+                if (s)
+                    CHECK(registry_find_sent(&f.reg, hash_xxh3(m.p, n), sent, NULL) == s);
+                else if (m.p == request.messages[i].p)
+                    walk.last = find_or_add(&f, &arena, request.combinations[i], sent, last);
+                if (!s) walk.n = 0;
+            }
+        }
         arena_release(&arena);
         reg_release(&f);
     }
@@ -490,6 +595,7 @@ int main(void)
         cmocka_unit_test(idmap_as_an_array),
         cmocka_unit_test(idlist_as_an_array),
         cmocka_unit_test(known_by_labels_and_by_bytes),
+        cmocka_unit_test(the_next_is_known_by_all_its_bytes),
         cmocka_unit_test(selects_and_culls),
         cmocka_unit_test(loads_in_any_order),
         cmocka_unit_test(limits_refuse_new_series_only),

@@ -20,8 +20,27 @@ struct series_table {
     struct table_alias aliases[TABLE_MAX];
     size_t n_series, n_aliases;
     size_t n_series_max; /* add says ERR_LIMIT beyond */
-    size_t n_found, n_added, n_hints;
+    size_t n_next, n_found, n_added, n_hints;
 };
+
+/* Any series whose bytes the message begins with, the shortest first: so that labels which follow matter. */
+static inline struct series *table_next(void *ctx, struct series_walk *walk, struct bytes message,
+                                        size_t *label_bytes)
+{
+    struct series_table *t = (struct series_table *)ctx;
+    struct table_alias *best = NULL;
+    for (size_t i = 0; walk->last && i < t->n_aliases; i++) {
+        struct table_alias *a = &t->aliases[i];
+        bool begins = a->sent.len > 0 && a->sent.len <= message.len &&
+                      memcmp(a->sent.p, message.p, a->sent.len) == 0;
+        if (begins && (!best || a->sent.len < best->sent.len)) best = a;
+    }
+    if (!best) return NULL;
+    t->n_next++;
+    walk->last = (struct series *)(void *)best->series;
+    *label_bytes = best->sent.len;
+    return walk->last;
+}
 
 static inline struct series *table_find(void *ctx, uint64_t hash, struct bytes sent,
                                         struct series *hint)
@@ -84,7 +103,7 @@ static inline void table_free(struct series_table *t)
 }
 static inline struct series_source table_source(struct series_table *t)
 {
-    return (struct series_source){table_find, table_add, t};
+    return (struct series_source){table_next, table_find, table_add, t};
 }
 static inline const char *table_labels(const struct series *series)
 {

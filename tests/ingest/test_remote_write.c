@@ -58,6 +58,12 @@ void tenant_write_end(struct tenant *tenant)
 {
     CHECK(tenant == &the_engine->tenant && --the_engine->gate == 0);
 }
+struct series *tenant_find_next(struct tenant *tenant, struct series_walk *walk,
+                                struct bytes message, size_t *label_bytes)
+{
+    CHECK(the_engine->gate == 1 && tenant);
+    return table_next(the_engine->table, walk, message, label_bytes);
+}
 struct series *tenant_find_series(struct tenant *tenant, uint64_t hash, struct bytes sent,
                                   struct series *hint)
 {
