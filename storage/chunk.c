@@ -74,7 +74,9 @@ enum err_code chunk_encode_as(enum chunk_encoding encoding, const struct samples
     case CHUNK_GORILLA: rc = chunk_gorilla_encode(s, from, n, out, err); break;
     case CHUNK_RAW: rc = raw_encode(s, from, n, out); break;
     case CHUNK_HISTOGRAMS: rc = chunk_histograms_encode(s, from, n, out, err); break;
-    case CHUNK_COLUMNS: rc = err_set(err, ERR_UNSUPPORTED, "columns are not written yet"); break;
+    case CHUNK_COLUMNS:
+        chunk_columns_encode(s->t_ms + from, s->v + from, n, EFFORT_FAST, NULL, out);
+        break;
     }
     if (!rc) rc = buf_finish(out, err);
     if (rc) out->len = len;
@@ -115,16 +117,27 @@ void chunk_meta_make(const struct samples *s, size_t from, size_t n, struct chun
     }
 }
 
+/* Bytes a sample that an encoding hardly gets below: what is smaller already is kept without trying it. */
+static size_t size_to_beat(enum chunk_encoding encoding)
+{
+    switch (encoding) {
+    case CHUNK_GORILLA: return 3; /* columns are larger only when values are random mantissas */
+    case CHUNK_RAW: return RAW_SAMPLE_BYTES;
+    default: return 0;
+    }
+}
+
 /* The smallest of what can hold floats: RAW always can. */
 static enum err_code encode_floats(const struct samples *s, size_t from, size_t n, struct buf *out,
                                    struct err *err)
 {
     /* In the order of expected size; a later one must be smaller to replace what is there. */
-    static const enum chunk_encoding order[] = {CHUNK_CONSTANT, CHUNK_GORILLA, CHUNK_RAW};
+    static const enum chunk_encoding order[] = {CHUNK_CONSTANT, CHUNK_COLUMNS, CHUNK_GORILLA,
+                                                CHUNK_RAW};
     size_t start = out->len, best = 0;
     for (size_t i = 0; i < COUNT_OF(order); i++) {
         size_t at = out->len;
-        if (order[i] == CHUNK_RAW && best && best <= n * RAW_SAMPLE_BYTES) break;
+        if (best && best <= n * size_to_beat(order[i])) break;
         enum err_code rc = chunk_encode_as(order[i], s, from, n, out, err);
         if (rc == ERR_UNSUPPORTED) continue;
         if (rc) {
@@ -160,6 +173,7 @@ enum err_code chunk_decode(struct bytes chunk, int64_t mint_ms, int64_t maxt_ms,
     case CHUNK_GORILLA: return chunk_gorilla_decode(chunk, mint_ms, maxt_ms, out, err);
     case CHUNK_RAW: return raw_decode(chunk, mint_ms, maxt_ms, out, err);
     case CHUNK_HISTOGRAMS: return chunk_histograms_decode(chunk, mint_ms, maxt_ms, out, err);
+    case CHUNK_COLUMNS: return chunk_columns_decode(chunk, mint_ms, maxt_ms, out, err);
     default: return err_set(err, ERR_CORRUPT, "unknown chunk encoding %u", chunk.p[0]);
     }
 }
@@ -177,7 +191,8 @@ enum err_code chunk_peek(struct bytes chunk, enum chunk_encoding *encoding, uint
         break;
     case CHUNK_CONSTANT:
     case CHUNK_RAW:
-    case CHUNK_HISTOGRAMS: count = reader_varint(&r); break;
+    case CHUNK_HISTOGRAMS:
+    case CHUNK_COLUMNS: count = reader_varint(&r); break;
     default: return err_set(err, ERR_CORRUPT, "unknown chunk encoding %u", tag);
     }
     if (r.failed || count == 0 || count > CHUNK_SAMPLES_MAX)

@@ -18,6 +18,8 @@ MUST_USE enum err_code chunk_histograms_encode(const struct samples *s, size_t f
                                                struct buf *out, struct err *err);
 MUST_USE enum err_code chunk_histograms_decode(struct bytes chunk, int64_t mint_ms, int64_t maxt_ms,
                                                struct samples *out, struct err *err);
+MUST_USE enum err_code chunk_columns_decode(struct bytes chunk, int64_t mint_ms, int64_t maxt_ms,
+                                            struct samples *out, struct err *err);
 
 /* The statistics of samples [from, from + n). */
 void chunk_meta_make(const struct samples *s, size_t from, size_t n, struct chunk_meta *meta);

@@ -33,6 +33,8 @@
  *   2  an integer histogram of the same shape as that of the row before (which is not kind 0): zz(count - count
  *      before), u64 sum, zz of the zero bucket's difference, then zz for each positive and each negative bucket
  *
+ * CHUNK_COLUMNS: u8 10, a time column (which begins with n, here 1..65535), a value chunk of n values: both below.
+ *
  * ---- Integer columns ----
  * n int64, n known from elsewhere; all arithmetic modulo 2^64. Frames of 128 values, the last one has the rest:
  *   u8 h        bits 0-6: width b, 0..64; bit 7: there are exceptions. Other values: corruption, but
@@ -45,6 +47,35 @@
  *   packed(values, b bits) of x - base
  * packed(m, b): ceil(m * b / 8) bytes; value i begins at bit i * b, its lowest bit first; bit k is bit k % 8 of byte
  * k / 8. Each packed part begins at a byte. Spare bits are 0 as written and ignored by readers.
+ *
+ * ---- Time columns ----
+ * varint n (1..2^24), u8 kind, zz(t of the first), then by kind an integer column of n - 1:
+ *   0 deltas   t - t before
+ *   1 grid     varint step comes first; t[i] - (t[0] + i * step)
+ * Times rise strictly; anything else is corruption.
+ *
+ * ---- Value chunks ----
+ * n doubles without times; n (>= 1) from elsewhere. u8 tag: bits 0-3 kind, bit 4 there are patches (kinds 1 to 3), bits
+ * 5-6 order (kinds 1 to 3), bit 7 zero. What the bytes do not use up is corruption.
+ *   0 constant      bit 5 of the tag: 8 bytes of the double; without it: zz(integer)
+ *   1 integers      u8 scale = e * 4 + mode, varint gcd (>= 1), then by order
+ *                     0: [patches], column of k (gcd is 1)
+ *                     1: zz(k[0]), [patches], column of (k[i] - k[i-1]) / gcd for i >= 1
+ *                     2: zz(k[0]), zz(d = k[1] - k[0]), [patches], column of second deltas / gcd for i >= 2 (n >= 2)
+ *                   value by mode: 0 (double)k / 10^e, e 0..12; 1 (double)k * 10^-e, the double next to 10^-e, e 0..12;
+ *                   2 (double)k / 1e3 / 1e3 with e = 6, / 1e3 again with e = 9
+ *   2 running sum   order 1; u8 scale = e * 4, 8 bytes v[0], [patches], two columns of n - 1: k, c.
+ *                   v[i] = the double whose bits are those of (v[i-1] + (double)k / 10^e) plus c
+ *   3 ordered bits  o(v) = bits, if the sign bit is set bits ^ (2^63 - 1), as int64: rises with v.
+ *                     order 0: [patches], column of o(v[i])
+ *                     order 1: 8 bytes v[0], [patches], column of o(v[i]) - o(v[i-1]) for i >= 1
+ *   4 family        see "Families"
+ *   6 raw           8 bytes each
+ * 5, 7 (same deltas as another chunk) and 8 (entropy coded) are kept free.
+ * patches: varint count (1..n), then for each: varint number of values since the patch before (or the beginning), 8 bytes
+ * of the double. They are put in last; in the columns such a place repeats what is before it.
+ * Integers, gcd * column and their sums are modulo 2^64. Arithmetic on doubles is IEEE 754 binary64, to nearest, one
+ * operation at a time (no fused multiply-add, no reciprocals for quotients).
  *
  * ---- Families: the `le` series of a classic histogram, without times ----
  * m members by rising bound, the last is +Inf; x_k is the series of member k, z_k = x_k - x_(k-1) what its bucket alone
@@ -149,6 +180,23 @@ enum chunk_meta_flags {
 
 #define FAMILY_TAG 4
 enum family_flags { FAMILY_HAS_COUNT = 1, FAMILY_HAS_MARKERS = 2 };
+
+enum times_kind { TIMES_DELTAS = 0, TIMES_GRID = 1 };
+
+/* A value chunk's tag: kind, flags, order. */
+enum values_kind {
+    VALUES_CONSTANT = 0,
+    VALUES_SCALED = 1,
+    VALUES_SUM = 2,
+    VALUES_BITS = 3,
+    VALUES_FAMILY = FAMILY_TAG,
+    VALUES_RAW = 6
+};
+#define VALUES_KIND_MASK 0x0Fu
+#define VALUES_PATCHES 0x10u
+#define VALUES_ORDER(tag) ((unsigned)(tag) >> 5 & 3u)
+#define VALUES_ORDER_SHIFT 5
+#define VALUES_CONSTANT_BITS 0x20u
 
 enum chunk_row { CHUNK_ROW_FLOAT = 0, CHUNK_ROW_HISTOGRAM = 1, CHUNK_ROW_DELTA = 2 };
 

@@ -7,6 +7,8 @@
 
 /* Appends n >= 1 strictly rising times: their count, then deltas or residuals from a grid, whichever is smaller. */
 void times_encode(struct buf *out, const int64_t *t_ms, size_t n);
+/* With EFFORT_FAST, for a column that only one series will use (times_encode: EFFORT_SMALL). */
+void times_encode_as(struct buf *out, const int64_t *t_ms, size_t n, enum effort effort);
 /* How many times the column has: 1..TIMES_MAX. */
 #define TIMES_MAX (UINT32_C(1) << 24)
 MUST_USE enum err_code times_count(struct bytes column, size_t *n, struct err *err);

@@ -254,7 +254,7 @@ static void write_corpus(struct bytes block)
                    buf_bytes(&b));
     }
     static const enum chunk_encoding encodings[] = {CHUNK_CONSTANT, CHUNK_GORILLA, CHUNK_RAW,
-                                                    CHUNK_HISTOGRAMS};
+                                                    CHUNK_HISTOGRAMS, CHUNK_COLUMNS};
     for (size_t i = 0; i < COUNT_OF(golden) * COUNT_OF(encodings); i++) {
         struct arena arena;
         struct samples s;

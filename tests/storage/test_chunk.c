@@ -2,10 +2,11 @@
 #include "storage/chunk.h"
 
 #include "storage/gorilla.h"
+#include "storage/times.h"
 #include "tests/storage/gen.h"
 
-static const enum chunk_encoding encodings[] = {CHUNK_CONSTANT, CHUNK_GORILLA, CHUNK_RAW,
-                                                CHUNK_HISTOGRAMS};
+static const enum chunk_encoding encodings[] = {CHUNK_CONSTANT, CHUNK_COLUMNS, CHUNK_RAW,
+                                                CHUNK_GORILLA, CHUNK_HISTOGRAMS};
 
 struct fixture {
     struct arena arena, out_arena;
@@ -312,8 +313,48 @@ static void test_constant_is_small(void **state)
     struct chunk_meta meta;
     CHECK_OK(chunk_encode(&f.in, 0, f.in.n, &f.chunk, &meta, &f.err), &f.err);
     CHECK(f.chunk.len < 32);
-    CHECK_U64(f.chunk.p[0], CHUNK_CONSTANT);
     fixture_release(&f);
+}
+
+/* The two columns of a chunk are what times_encode and values_encode make, and put together they are the chunk. */
+static void test_columns_split(void **state)
+{
+    (void)state;
+    struct rng rng;
+    PROPERTY_LOOP(&rng, 500)
+    {
+        struct fixture f;
+        fixture_init(&f);
+        gen_floats(&rng, &f.in, 1 + rng_below(&rng, 300),
+                   (unsigned)rng_below(&rng, GEN_VALUE_KINDS),
+                   (unsigned)rng_below(&rng, GEN_TIME_KINDS));
+        struct values_hint hint = {0};
+        chunk_columns_encode(f.in.t_ms, f.in.v, f.in.n, EFFORT_SMALL, &hint, &f.chunk);
+        CHECK_OK(buf_finish(&f.chunk, &f.err), &f.err);
+        struct bytes chunk = buf_bytes(&f.chunk), times, values;
+        size_t n;
+        CHECK_OK(chunk_columns_split(chunk, &times, &values, &n, &f.err), &f.err);
+        CHECK_U64(n, f.in.n);
+        CHECK_U64(1 + times.len + values.len, chunk.len);
+        CHECK(times.p == chunk.p + 1 && values.p == times.p + times.len);
+        CHECK_OK(samples_reserve(&f.out, n, &f.err), &f.err);
+        CHECK_OK(times_decode(times, f.out.t_ms, n, &f.err), &f.err);
+        CHECK_OK(values_decode(values, n, f.out.v, &f.err), &f.err);
+        f.out.n = n;
+        check_same_samples(&f.out, &f.in, 0, n);
+        for (size_t len = 0; len < 1 + times.len; len++)
+            CHECK_ERR(chunk_columns_split(bytes_of(chunk.p, len), &times, &values, &n, &f.err),
+                      ERR_CORRUPT);
+        f.chunk.p[0] = CHUNK_RAW;
+        CHECK_ERR(chunk_columns_split(chunk, &times, &values, &n, &f.err), ERR_CORRUPT);
+        fixture_release(&f);
+    }
+    static const uint8_t too_many[] = {10, 0x80, 0x80, 4, 0, 2, 0x7f, 0xff, 3, 0, 2};
+    struct bytes times, values;
+    struct err err;
+    size_t n;
+    CHECK_ERR(chunk_columns_split(bytes_of(too_many, sizeof(too_many)), &times, &values, &n, &err),
+              ERR_CORRUPT);
 }
 
 static void test_hostile_histogram_rows(void **state)
@@ -344,6 +385,7 @@ int main(void)
         cmocka_unit_test(test_gorilla_limits),
         cmocka_unit_test(test_gorilla_bytes),
         cmocka_unit_test(test_constant_is_small),
+        cmocka_unit_test(test_columns_split),
         cmocka_unit_test(test_hostile_histogram_rows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

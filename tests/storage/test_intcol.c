@@ -1,101 +1,8 @@
 /* tests/storage/test_intcol.c: columns of integers against a decoder that reads the layout bit by bit. */
 #include "storage/intcol.h"
 
+#include "tests/ref/columns_ref.h"
 #include "tests/storage/gen_columns.h"
-
-/* ---- The layout as storage/format.h has it, one bit at a time ---- */
-
-struct ref {
-    const uint8_t *p;
-    size_t len, at;
-};
-
-static uint64_t ref_byte(struct ref *r)
-{
-    CHECK(r->at < r->len);
-    return r->p[r->at++];
-}
-
-static uint64_t ref_varint(struct ref *r)
-{
-    uint64_t v = 0;
-    for (unsigned shift = 0;; shift += 7) {
-        uint64_t byte = ref_byte(r);
-        v |= (byte & 0x7f) << shift;
-        if (byte < 0x80) return v;
-    }
-}
-
-static uint64_t ref_zigzag(uint64_t u)
-{
-    return u % 2 ? ~(u / 2) : u / 2;
-}
-
-static uint64_t ref_packed(const uint8_t *p, size_t i, uint64_t width)
-{
-    uint64_t v = 0;
-    for (size_t k = 0; k < width; k++) {
-        size_t bit = i * width + k;
-        v |= (uint64_t)(p[bit / 8] >> bit % 8 & 1) << k;
-    }
-    return v;
-}
-
-static void ref_frame(struct ref *r, uint64_t h, size_t n, uint64_t *base, int64_t *out)
-{
-    uint64_t width = h & 0x7f, n_exc = 0, exc_width = 0;
-    size_t where[128], at_where, at_exc = 0;
-    CHECK(width <= 64);
-    *base += ref_zigzag(ref_varint(r));
-    if (h & 0x80) {
-        n_exc = ref_byte(r);
-        exc_width = ref_byte(r);
-        CHECK(n_exc >= 1 && n_exc <= n && exc_width >= 1 && exc_width <= 64);
-        at_where = r->at;
-        size_t k = 0;
-        if (n_exc < 16) {
-            for (; k < n_exc; k++) where[k] = ref_byte(r);
-        } else {
-            for (size_t i = 0; i < n; i++)
-                if (r->p[at_where + i / 8] >> i % 8 & 1) where[k++] = i;
-            r->at += (n + 7) / 8;
-        }
-        CHECK_U64(k, n_exc);
-        at_exc = r->at;
-        r->at += (n_exc * exc_width + 7) / 8;
-    }
-    for (size_t i = 0; i < n; i++) out[i] = (int64_t)(*base + ref_packed(r->p + r->at, i, width));
-    for (size_t k = 0; k < n_exc; k++) {
-        CHECK(where[k] < n && (k == 0 || where[k] > where[k - 1]));
-        CHECK_U64(out[where[k]], *base); /* 0 in the body */
-        out[where[k]] = (int64_t)(*base + ref_zigzag(ref_packed(r->p + at_exc, k, exc_width)));
-    }
-    r->at += (n * width + 7) / 8;
-    CHECK(r->at <= r->len);
-}
-
-static void ref_decode(struct bytes b, size_t n, int64_t *out)
-{
-    struct ref r = {b.p, b.len, 0};
-    uint64_t base = 0;
-    for (size_t i = 0; i < n;) {
-        uint64_t h = ref_byte(&r);
-        if (h == 0x7f) {
-            uint64_t frames = ref_varint(&r) + 1;
-            for (; frames; frames--) {
-                CHECK(i < n);
-                for (size_t end = i + 128 < n ? i + 128 : n; i < end; i++) out[i] = (int64_t)base;
-            }
-            continue;
-        }
-        size_t count = n - i < 128 ? n - i : 128;
-        ref_frame(&r, h, count, &base, out + i);
-        i += count;
-    }
-    CHECK_U64(r.at, b.len);
-}
-
-/* ---- Properties ---- */
 
 struct fixture {
     struct buf b;
@@ -152,7 +59,9 @@ static void check_column(struct fixture *f, struct rng *rng, enum effort effort)
     CHECK_OK(buf_finish(&f->b, &f->err), &f->err);
     CHECK_U64(f->b.len, 6 + size);
     struct bytes b = bytes_of(f->b.p + 6, size);
-    ref_decode(b, f->n, f->ref);
+    struct ref r = {b.p, b.len, 0};
+    ref_column(&r, f->n, f->ref);
+    CHECK_U64(r.at, b.len);
     CHECK_OK(decode_exact(f, b, false, 0, &n_read), &f->err);
     CHECK_U64(n_read, size);
     for (size_t i = 0; i < f->n; i++) {
