@@ -3,8 +3,9 @@
 nothing is there that nobody sent.
 
 Each round starts quipud on the same data, lets writers send batches (new samples, late ones, repeats of what was
-not answered, values written anew), kills it after a random time (often during replay or a flush, which are made
-frequent), starts it again, and compares what it holds with the model. Every random choice comes from --seed; the
+not answered, values written anew) while flushes and compactions are asked for, kills it after a random time (often in
+replay, or just after a flush or a compaction was asked for, so that it dies in the middle of a block or of the catalog's
+transaction), starts it again, and compares what it holds with the model. Every random choice comes from --seed; the
 moments of the kernel do not.
 """
 import argparse
@@ -28,6 +29,7 @@ log_level: info
 head:
   window: 1s
 """
+TENANTS = 2
 
 
 def random_value(rng):
@@ -45,7 +47,7 @@ class Writer:
 
     def __init__(self, index, seed, port):
         self.rng = random.Random(seed * 1000 + index)
-        self.tenant = "t%d" % (index % 2)
+        self.tenant = "t%d" % (index % TENANTS)
         self.name = "w%d" % index
         self.port = port
         self.labels = [qc.encode_labels({"__name__": "crash", "writer": self.name, "series": str(s)})
@@ -128,6 +130,54 @@ class Writer:
         return n
 
 
+class Operator:
+    """Asks for flushes and compactions, as an operator might, at any time."""
+
+    def __init__(self, seed, port):
+        self.rng = random.Random(seed * 1000 + 999)
+        self.port = port
+        self.asked = self.done = 0
+        self.problems = []
+
+    def ask(self, client):
+        path = "flush" if self.rng.random() < 0.5 else "compact?level=%d" % self.rng.choice((1, 1, 2, 3))
+        client.tenant = "t%d" % self.rng.randrange(TENANTS)
+        self.asked += 1
+        status, text = client.request("POST", "/api/v1/admin/tsdb/" + path)
+        self.done += status < 300
+        # 404: a tenant that nobody has written to yet. 503: another flush is under way, or the server is stopping.
+        if status >= 300 and status not in (404, 503):
+            self.problems.append("%s answered %d: %s" % (path, status, text[:300]))
+
+    def run(self, stop):
+        client = qc.Client(self.port, timeout=60)
+        while not stop.wait(self.rng.expovariate(5)):
+            try:
+                self.ask(client)
+            except (OSError, qc.http.client.HTTPException):
+                break               # killed
+        client.close()
+
+    def ask_and_leave(self):
+        """A call whose answer nobody waits for: the server is killed meanwhile."""
+        client = qc.Client(self.port, timeout=5)
+        thread = threading.Thread(target=self.swallow, args=(client,), daemon=True)
+        thread.start()
+        return thread
+
+    def swallow(self, client):
+        try:
+            self.ask(client)
+        except (OSError, qc.http.client.HTTPException):
+            pass
+        client.close()
+
+
+def unfinished_blocks(folder):
+    """Files that the killed server was still writing."""
+    return sum(name.endswith(".tmp") for _, _, names in os.walk(folder) for name in names)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quipud", required=True)
@@ -146,8 +196,9 @@ def main():
     args = [o.quipud, "--config", config, "--data-dir", os.path.join(folder, "data"),
             "--listen", "127.0.0.1:%d" % port]
     writers = [Writer(i, o.seed, port) for i in range(o.writers)]
+    operator = Operator(o.seed, port)
     log = os.path.join(folder, "quipud.log")
-    killed_early = checked = 0
+    killed_early = killed_writing = checked = 0
     since = T0
     for round_no in range(1, o.rounds + 1):
         server = qc.Process(args, log, port)
@@ -164,15 +215,19 @@ def main():
         # the full checks for all.
         since = max(T0, T0 + (min(w.k for w in writers) - 300) * 1000)
         stop = threading.Event()
-        threads = [threading.Thread(target=w.run, args=(stop,)) for w in writers]
+        threads = [threading.Thread(target=w.run, args=(stop,)) for w in [*writers, operator]]
         for t in threads:
             t.start()
         time.sleep(rng.random() * 1.5)
+        if rng.random() < 0.5:                      # in a flush, a compaction, or what follows it
+            threads.append(operator.ask_and_leave())
+            time.sleep(rng.random() * rng.choice((0.002, 0.01, 0.05)))
         server.kill()
+        killed_writing += unfinished_blocks(folder) > 0
         stop.set()
         for t in threads:
             t.join()
-        problems = [p for w in writers for p in w.problems]
+        problems = operator.problems + [p for w in writers for p in w.problems]
         if problems:
             print("\n".join(problems[:20]))
             print("round %d: %d problems, seed %d, data in %s" % (round_no, len(problems), o.seed, folder))
@@ -193,8 +248,9 @@ def main():
         sys.exit("no write was answered: nothing was tested")
     if not o.keep:
         shutil.rmtree(folder)
-    print("%d rounds (%d killed before ready), %d samples answered, %d comparisons: nothing lost, nothing invented"
-          % (o.rounds, killed_early, answered, checked))
+    print("%d rounds (%d killed before ready, %d with a block half written), %d samples answered, %d of %d flushes and "
+          "compactions done, %d comparisons: nothing lost, nothing invented"
+          % (o.rounds, killed_early, killed_writing, answered, operator.done, operator.asked, checked))
 
 
 if __name__ == "__main__":
