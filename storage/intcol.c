@@ -268,26 +268,38 @@ static void sort_frame(const int64_t *x, size_t n, int64_t *sorted)
     if (in != sorted) memcpy(sorted, in, n * sizeof(*sorted));
 }
 
-/* For every width the window that holds most values: two indexes over the sorted frame. */
+/* How many of the sorted values the fullest window of width `last` + 1 holds; *at is its first one. The window slides
+ * over them and only ever grows, without a branch that depends on the values. */
+static size_t fullest_window(const int64_t *sorted, size_t n, uint64_t last, size_t *at)
+{
+    size_t most = 0, first = 0;
+    for (size_t end = 0; end < n; end++) {
+        size_t start = end - most;
+        bool fits = (uint64_t)sorted[end] - (uint64_t)sorted[start] <= last;
+        most += fits;
+        first = fits ? start : first;
+    }
+    *at = first;
+    return most;
+}
+
+/* For every width the window that holds most values. */
 static void plan_small(const struct frame *f, struct plan *best)
 {
     plan_fast(f, best);
-    plan_base(f, f->prev_base, best);
-    if ((uint64_t)f->max - (uint64_t)f->min > INT64_MAX) return;
+    uint64_t range = (uint64_t)f->max - (uint64_t)f->min;
+    if (range > INT64_MAX) return;
+    /* The base of before saves bytes of its own if the frame is near it. */
+    if ((uint64_t)f->max - f->prev_base <= 2 * range) plan_base(f, f->prev_base, best);
     int64_t sorted[INTCOL_FRAME];
     sort_frame(f->x, f->n, sorted);
-    unsigned width_all = bit_length((uint64_t)f->max - (uint64_t)f->min);
-    for (unsigned width = 0; width <= width_all; width++) {
-        if (packed_bytes(f->n, width) + 2 >= best->size) break;
-        uint64_t last = (UINT64_C(1) << width) - 1; /* width <= 63, see above */
-        size_t end = 0, most = 0, at = 0;
-        for (size_t start = 0; start < f->n && f->n - start > most; start++) {
-            while (end < f->n && (uint64_t)sorted[end] - (uint64_t)sorted[start] <= last) end++;
-            if (end - start > most) {
-                most = end - start;
-                at = start;
-            }
-        }
+    unsigned width_all = bit_length(range); /* <= 63, see above */
+    for (unsigned width = width_all + 1; width-- > 0;) {
+        if (packed_bytes(f->n, width) + 2 >= best->size) continue;
+        size_t at = 0, most = fullest_window(sorted, f->n, (UINT64_C(1) << width) - 1, &at);
+        /* Narrower windows only leave out more, and exceptions are about as wide as the range: nothing better is to be
+         * expected. */
+        if (packed_bytes(f->n - most, width_all) >= best->size) break;
         plan_offer(f, (uint64_t)sorted[at], width, f->n - most, best);
     }
 }

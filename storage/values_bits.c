@@ -37,27 +37,26 @@ static void mark_nans(const struct values_in *in)
     for (size_t i = 0; first < in->n && i < first; i++) in->a[i] = in->a[first];
 }
 
-static void put_head(struct buf *out, const struct values_in *in, unsigned order, size_t n_bad)
+static void put_order(struct buf *out, const struct values_in *in, unsigned order, size_t n_bad)
 {
     buf_u8(out,
            (uint8_t)(VALUES_BITS | order << VALUES_ORDER_SHIFT | (n_bad ? VALUES_PATCHES : 0)));
     if (order == 1) buf_u64(out, (uint64_t)ordered(in->a[0]));
     values_put_patches(out, in, n_bad);
+    intcol_encode(out, order ? in->b : in->a, in->n - order, in->effort);
 }
 
 void values_bits_encode(struct buf *out, const struct values_in *in)
 {
-    size_t n_bad = map(in);
+    size_t n_bad = map(in), start = out->len;
     if (n_bad > patches_max(in->n)) n_bad = 0;
     if (n_bad) mark_nans(in);
+    /* Deltas; the values themselves too where they do not spread more. */
     struct values_spread spread = values_make_deltas(in->a, in->n, in->b);
-    size_t start = out->len;
-    put_head(out, in, 1, n_bad);
-    intcol_encode(out, in->b, in->n - 1, in->effort);
-    if (in->effort != EFFORT_SMALL && spread.deltas < spread.values) return;
+    put_order(out, in, 1, n_bad);
+    if (spread.deltas < spread.values) return;
     size_t at = out->len;
-    put_head(out, in, 0, n_bad);
-    intcol_encode(out, in->a, in->n, in->effort);
+    put_order(out, in, 0, n_bad);
     values_keep_smaller(out, start, at);
 }
 

@@ -229,62 +229,70 @@ struct scaled {
     size_t n_bad;
 };
 
-static void put_head(struct buf *out, const struct scaled *s, unsigned order, uint64_t gcd)
+/* Each order's column, made of the integers in in->a. */
+struct column {
+    const int64_t *x;
+    size_t n;
+    uint64_t gcd;
+};
+
+/* Deltas and second deltas are made in in->b, so that only one of them is there at a time. deltas_made: they are there
+ * already. */
+static struct column make_column(const struct values_in *in, unsigned order, bool deltas_made)
+{
+    const int64_t *k = in->a;
+    int64_t *x = in->b;
+    size_t n = in->n - order;
+    if (order == 0) return (struct column){k, n, 1};
+    if (order == 1 && !deltas_made)
+        for (size_t i = 0; i < n; i++) x[i] = (int64_t)((uint64_t)k[i + 1] - (uint64_t)k[i]);
+    if (order == 2)
+        for (size_t i = 0; i < n; i++)
+            x[i] = (int64_t)((uint64_t)k[i + 2] - 2 * (uint64_t)k[i + 1] + (uint64_t)k[i]);
+    uint64_t gcd = gcd_of(x, n);
+    if (gcd > 1) divide_all(x, n, gcd);
+    return (struct column){x, n, gcd};
+}
+
+static void put_order(struct buf *out, const struct values_in *in, const struct scaled *s,
+                      unsigned order, struct column c)
 {
     buf_u8(out, (uint8_t)(VALUES_SCALED | order << VALUES_ORDER_SHIFT |
                           (s->n_bad ? VALUES_PATCHES : 0)));
     buf_u8(out, s->scale);
-    buf_varint(out, gcd);
-}
-
-static void put_values(struct buf *out, const struct values_in *in, const struct scaled *s)
-{
-    put_head(out, s, 0, 1);
+    buf_varint(out, c.gcd);
+    if (order >= 1) buf_zigzag(out, in->a[0]);
+    if (order == 2) buf_zigzag(out, (int64_t)((uint64_t)in->a[1] - (uint64_t)in->a[0]));
     values_put_patches(out, in, s->n_bad);
-    intcol_encode(out, in->a, in->n, in->effort);
+    intcol_encode(out, c.x, c.n, in->effort);
 }
 
-/* in->b: the deltas; they are divided by their gcd in place. */
-static void put_deltas(struct buf *out, const struct values_in *in, const struct scaled *s)
-{
-    uint64_t gcd = gcd_of(in->b, in->n - 1);
-    if (gcd > 1) divide_all(in->b, in->n - 1, gcd);
-    put_head(out, s, 1, gcd);
-    buf_zigzag(out, in->a[0]);
-    values_put_patches(out, in, s->n_bad);
-    intcol_encode(out, in->b, in->n - 1, in->effort);
-}
-
-/* Second deltas. Uses up in->b. */
-static void put_second_deltas(struct buf *out, const struct values_in *in, const struct scaled *s)
-{
-    for (size_t i = in->n - 1; i >= 2; i--)
-        in->b[i] =
-            (int64_t)((uint64_t)in->a[i] - 2 * (uint64_t)in->a[i - 1] + (uint64_t)in->a[i - 2]);
-    int64_t *second = in->b + 2;
-    uint64_t gcd = gcd_of(second, in->n - 2);
-    if (gcd > 1) divide_all(second, in->n - 2, gcd);
-    put_head(out, s, 2, gcd);
-    buf_zigzag(out, in->a[0]);
-    buf_zigzag(out, (int64_t)((uint64_t)in->a[1] - (uint64_t)in->a[0]));
-    values_put_patches(out, in, s->n_bad);
-    intcol_encode(out, second, in->n - 2, in->effort);
-}
-
-/* Fast: values only where the deltas do not spread less. Small: all orders. */
-static void put_best_order(struct buf *out, const struct values_in *in, const struct scaled *s)
+/* Deltas; the values too where these do not spread more. */
+static void put_fast(struct buf *out, const struct values_in *in, const struct scaled *s)
 {
     struct values_spread spread = values_make_deltas(in->a, in->n, in->b);
     size_t start = out->len;
-    put_deltas(out, in, s);
-    if (in->effort == EFFORT_SMALL || spread.deltas >= spread.values) {
-        size_t at = out->len;
-        put_values(out, in, s);
-        values_keep_smaller(out, start, at);
+    put_order(out, in, s, 1, make_column(in, 1, true));
+    if (spread.deltas < spread.values) return;
+    size_t at = out->len;
+    put_order(out, in, s, 0, make_column(in, 0, true));
+    values_keep_smaller(out, start, at);
+}
+
+/* Every order that is not much worse than the best when it is packed fast. */
+static void put_small(struct buf *out, const struct values_in *in, const struct scaled *s)
+{
+    unsigned n_orders = in->n > 2 ? 3 : 2;
+    size_t sizes[3], best = SIZE_MAX, start = out->len;
+    for (unsigned order = 0; order < n_orders; order++) {
+        struct column c = make_column(in, order, false);
+        sizes[order] = intcol_size(c.x, c.n, EFFORT_FAST);
+        best = MIN_OF(best, sizes[order]);
     }
-    if (in->effort == EFFORT_SMALL && in->n > 2) {
+    for (unsigned order = 0; order < n_orders; order++) {
+        if (sizes[order] > best + best / 32 + 8) continue;
         size_t at = out->len;
-        put_second_deltas(out, in, s);
+        put_order(out, in, s, order, make_column(in, order, false));
         values_keep_smaller(out, start, at);
     }
 }
@@ -298,52 +306,75 @@ bool values_scaled_encode(struct buf *out, const struct values_in *in, uint8_t *
         if (s.scale == VALUES_NO_SCALE || !map_raising(in, &s.scale, &s.n_bad)) return false;
     }
     if (s.n_bad) mark_bad(in, s.scale);
-    put_best_order(out, in, &s);
+    if (in->effort == EFFORT_SMALL)
+        put_small(out, in, &s);
+    else
+        put_fast(out, in, &s);
     *scale = s.scale;
     return true;
 }
 
 /* ---- Reading ---- */
 
+/* What the integers of a column are multiplied by, and what is added, before they are values' k. */
+struct affine {
+    uint64_t factor, add;
+};
+
+#define INLINE static inline __attribute__((always_inline))
+
 /* Turns the integers at `out` into doubles, in place. */
-static void convert_all(double *out, size_t n, unsigned e, enum values_mode mode)
+INLINE void convert(double *out, size_t n, struct affine a, bool same, unsigned e,
+                    enum values_mode mode)
 {
-    const int64_t *k = (const int64_t *)(const void *)out; /* -fno-strict-aliasing */
+    const int64_t *x = (const int64_t *)(const void *)out; /* -fno-strict-aliasing */
     double pow10 = values_pow10[e], inverse = values_pow10_inverse[e];
-    if (mode == MODE_PRODUCT) {
-        for (size_t i = 0; i < n; i++) out[i] = (double)k[i] * inverse;
-    } else if (mode == MODE_THOUSANDTHS) {
-        for (size_t i = 0; i < n; i++) out[i] = from_scaled(k[i], e, MODE_THOUSANDTHS);
-    } else if (e) {
-        for (size_t i = 0; i < n; i++) out[i] = (double)k[i] / pow10;
-    } else {
-        for (size_t i = 0; i < n; i++) out[i] = (double)k[i];
+    for (size_t i = 0; i < n; i++) {
+        double d = (double)(same ? x[i] : (int64_t)((uint64_t)x[i] * a.factor + a.add));
+        if (mode == MODE_QUOTIENT)
+            out[i] = e ? d / pow10 : d;
+        else if (mode == MODE_PRODUCT)
+            out[i] = d * inverse;
+        else
+            out[i] = e == 9 ? d / 1e3 / 1e3 / 1e3 : d / 1e3 / 1e3;
     }
 }
 
-static void multiply_add(int64_t *x, size_t n, uint64_t factor, uint64_t add)
+static void convert_all(double *out, size_t n, struct affine a, unsigned e, enum values_mode mode)
 {
-    for (size_t i = 0; i < n; i++) x[i] = (int64_t)((uint64_t)x[i] * factor + add);
+    bool same = a.factor == 1 && a.add == 0;
+    /* One loop each for what is common. */
+    if (mode == MODE_QUOTIENT && e == 0 && same)
+        convert(out, n, a, true, 0, MODE_QUOTIENT);
+    else if (mode == MODE_QUOTIENT && e == 0)
+        convert(out, n, a, false, 0, MODE_QUOTIENT);
+    else if (mode == MODE_QUOTIENT && same)
+        convert(out, n, a, true, e, MODE_QUOTIENT);
+    else if (mode == MODE_QUOTIENT)
+        convert(out, n, a, false, e, MODE_QUOTIENT);
+    else
+        convert(out, n, a, false, e, mode);
 }
 
-/* The integers of the chunk: what stands behind the patches. */
-static enum err_code column_read(struct reader *r, unsigned order, uint64_t gcd, uint64_t k0,
-                                 uint64_t d0, int64_t *k, size_t n, struct err *err)
+/* The integers of the chunk, but for *a: what stands behind the patches. */
+static enum err_code column_read(struct reader *r, unsigned order, uint64_t k0, uint64_t d0,
+                                 struct affine *a, int64_t *k, size_t n, struct err *err)
 {
     if (order == 0) return intcol_decode(r, n, k, err);
-    k[0] = (int64_t)k0;
     if (order == 1) {
-        if (gcd == 1) return intcol_decode_sums(r, n - 1, k[0], k + 1, err);
-        enum err_code rc = intcol_decode_sums(r, n - 1, 0, k + 1, err);
-        if (!rc) multiply_add(k + 1, n - 1, gcd, k0);
-        return rc;
+        int64_t start = a->factor == 1 ? (int64_t)k0 : 0;
+        a->add = k0 - (uint64_t)start;
+        k[0] = start;
+        return intcol_decode_sums(r, n - 1, start, k + 1, err);
     }
+    /* k is k0 + i * d0 and the gcd times the sum of the sums. */
     enum err_code rc = intcol_decode_sums(r, n - 2, 0, k + 2, err);
     if (rc) return rc;
-    multiply_add(k + 2, n - 2, gcd, d0); /* the deltas */
-    k[1] = (int64_t)d0;
-    uint64_t sum = k0;
-    for (size_t i = 1; i < n; i++) k[i] = (int64_t)(sum += (uint64_t)k[i]);
+    uint64_t sum = k0, factor = a->factor;
+    k[0] = (int64_t)k0;
+    k[1] = (int64_t)(sum += d0);
+    for (size_t i = 2; i < n; i++) k[i] = (int64_t)(sum += d0 + factor * (uint64_t)k[i]);
+    a->factor = 1;
     return ERR_OK;
 }
 
@@ -361,9 +392,10 @@ enum err_code values_scaled_decode(struct reader *r, uint8_t tag, size_t n, doub
         return err_set(err, ERR_CORRUPT, "scale %u, order %u, divisor %llu", scale, order,
                        (unsigned long long)gcd);
     enum err_code rc = values_patches_read(r, tag, n, &patches, err);
-    if (!rc) rc = column_read(r, order, gcd, k0, d0, (int64_t *)(void *)out, n, err);
+    struct affine a = {gcd, 0};
+    if (!rc) rc = column_read(r, order, k0, d0, &a, (int64_t *)(void *)out, n, err);
     if (rc) return rc;
-    convert_all(out, n, scale / 4, (enum values_mode)(scale % 4));
+    convert_all(out, n, a, scale / 4, (enum values_mode)(scale % 4));
     values_patches_apply(patches, out);
     return ERR_OK;
 }
