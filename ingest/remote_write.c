@@ -13,7 +13,7 @@
 #include "base/lock.h"
 #include "base/metric.h"
 #include "engine/tenant_header.h"
-#include "ingest/snappy.h"
+#include "base/snappy.h"
 #include "ingest/write_request.h"
 
 #define RETRY_AFTER_SECONDS "5"

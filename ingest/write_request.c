@@ -5,7 +5,7 @@
 #include <inttypes.h>
 
 #include "base/hash.h"
-#include "ingest/protobuf.h"
+#include "base/protobuf.h"
 
 #define BATCH_CAP_FIRST 2048
 #define COUNT_EXACT_MAX 9007199254740992.0 /* 2^53: larger integer counts would be rounded */

@@ -2,9 +2,10 @@
 #include "tools/bench_load.h"
 
 #include <math.h>
-#include <snappy-c.h>
 #include <stdio.h>
 #include <stdlib.h>
+
+#include "base/snappy.h"
 
 #define SAMPLE_BYTES                                                                               \
     18 /* tag, length, tag, value, tag, timestamp of six bytes: see FLEET_T_MIN_MS */
@@ -119,16 +120,9 @@ static int compare_keys(const void *a, const void *b)
 
 static enum err_code compress(struct history_load *l, struct err *err)
 {
-    size_t n = snappy_max_compressed_length(l->raw.len);
     buf_reset(&l->body);
-    uint8_t *p = buf_reserve(&l->body, n);
     enum err_code rc = buf_finish(&l->raw, err);
-    if (!rc) rc = buf_finish(&l->body, err);
-    if (rc) return rc;
-    snappy_status status = snappy_compress((const char *)l->raw.p, l->raw.len, (char *)p, &n);
-    ASSERT(status == SNAPPY_OK);
-    l->body.len = n;
-    return ERR_OK;
+    return rc ? rc : snappy_encode(buf_bytes(&l->raw), &l->body, err);
 }
 
 /* The samples of one series stand together in a request, in the order in which they come. */

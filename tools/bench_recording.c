@@ -3,8 +3,8 @@
 
 #include <inttypes.h>
 
-#include "ingest/protobuf.h"
-#include "ingest/snappy.h"
+#include "base/protobuf.h"
+#include "base/snappy.h"
 
 #define MESSAGE_BYTES_MAX ((size_t)256 << 20)
 

@@ -1,6 +1,6 @@
 /* tests/fuzz/fuzz_remote_write.c: a body of remote write 1.0, compressed and not. What is accepted keeps the rules
  * that the engine relies on, and the short cut for known series finds the same as the long way. */
-#include "ingest/snappy.h"
+#include "base/snappy.h"
 #include "ingest/write_request.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

@@ -2,22 +2,8 @@
 #ifndef QUIPU_TESTS_PB_WRITE_H
 #define QUIPU_TESTS_PB_WRITE_H
 
-#include "base/bytes.h"
+#include "base/protobuf.h"
 
-static inline void pb_put_tag(struct buf *b, uint32_t number, unsigned wire)
-{
-    buf_varint(b, (uint64_t)number << 3 | wire);
-}
-static inline void pb_put_varint(struct buf *b, uint32_t number, uint64_t v)
-{
-    pb_put_tag(b, number, 0);
-    buf_varint(b, v);
-}
-static inline void pb_put_double(struct buf *b, uint32_t number, double v)
-{
-    pb_put_tag(b, number, 1);
-    buf_double(b, v);
-}
 static inline void pb_put_bytes(struct buf *b, uint32_t number, const void *p, size_t len)
 {
     pb_put_tag(b, number, 2);

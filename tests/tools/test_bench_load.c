@@ -1,6 +1,6 @@
 /* The loads of `quipu bench ingest`: what they promise about series, times and values is what arrives. */
-#include "ingest/protobuf.h"
-#include "ingest/snappy.h"
+#include "base/protobuf.h"
+#include "base/snappy.h"
 #include "storage/histogram.h"
 #include "tests/quipu_test.h"
 #include "tests/sim/io_sim.h"

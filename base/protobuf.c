@@ -1,5 +1,5 @@
-/* ingest/protobuf.c: see protobuf.h. */
-#include "ingest/protobuf.h"
+/* base/protobuf.c: see protobuf.h. */
+#include "base/protobuf.h"
 
 #include <inttypes.h>
 
@@ -154,4 +154,28 @@ enum err_code pb_finish(const struct pb *pb, struct err *err)
     case PB_GROUP_END: break;
     }
     return err_set(err, ERR_INVALID, "proto: unexpected end of group");
+}
+
+/* ---- writing ---- */
+
+/* Most messages are short: one byte is left for their length, and the long ones are moved to make room for more. */
+size_t pb_put_begin(struct buf *out, uint32_t number)
+{
+    pb_put_tag(out, number, PB_LEN);
+    buf_u8(out, 0);
+    return out->len;
+}
+
+void pb_put_end(struct buf *out, size_t at)
+{
+    uint8_t len[VARINT_BYTES_MAX];
+    if (out->failed) return; /* what was appended may be missing */
+    ASSERT(at > 0 && at <= out->len);
+    size_t n = out->len - at, more = put_varint(len, n) - 1;
+    if (more) {
+        if (!buf_reserve(out, more)) return;
+        memmove(out->p + at + more, out->p + at, n);
+        out->len += more;
+    }
+    memcpy(out->p + at - 1, len, more + 1);
 }

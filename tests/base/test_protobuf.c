@@ -1,6 +1,6 @@
-/* tests/ingest/test_protobuf.c: the reader of the wire format. */
-#include "ingest/protobuf.h"
-#include "pb_write.h"
+/* tests/base/test_protobuf.c: the reader of the wire format. */
+#include "base/protobuf.h"
+#include "tests/ingest/pb_write.h"
 #include "tests/quipu_test.h"
 
 static void test_fields(void **state)
@@ -161,12 +161,52 @@ static void test_random_bytes(void **state)
     }
 }
 
+/* Messages in messages, with lengths of one byte and of more. */
+static void test_nested(void **state)
+{
+    (void)state;
+    static const size_t LENGTHS[] = {0, 1, 100, 125, 126, 127, 128, 16000, 16383, 16384, 3000000};
+    struct err err;
+    for (size_t i = 0; i < COUNT_OF(LENGTHS); i++) {
+        struct buf b;
+        buf_init(&b, MEM_INGEST);
+        char *text = calloc(LENGTHS[i] + 1, 1);
+        CHECK(text);
+        memset(text, 'x', LENGTHS[i]);
+        pb_put_varint(&b, 1, 7);
+        size_t outer = pb_put_begin(&b, 2);
+        size_t inner = pb_put_begin(&b, 200);
+        pb_put_text(&b, 3, (struct str){text, LENGTHS[i]});
+        pb_put_end(&b, inner);
+        pb_put_varint(&b, 4, 8);
+        pb_put_end(&b, outer);
+        pb_put_varint(&b, 5, 9);
+        CHECK(!b.failed);
+
+        struct pb_field f;
+        struct pb pb = pb_init(buf_bytes(&b), "M");
+        CHECK(pb_next(&pb, &f) && f.number == 1 && f.u == 7);
+        CHECK(pb_next(&pb, &f) && f.number == 2);
+        struct pb middle = pb_init(f.bytes, "Middle");
+        CHECK(pb_next(&pb, &f) && f.number == 5 && f.u == 9 && !pb_next(&pb, &f));
+        CHECK(pb_next(&middle, &f) && f.number == 200);
+        struct pb leaf = pb_init(f.bytes, "Leaf");
+        CHECK(pb_next(&middle, &f) && f.number == 4 && f.u == 8 && !pb_next(&middle, &f));
+        CHECK(pb_next(&leaf, &f) && f.number == 3);
+        CHECK(str_eq(str_from_bytes(f.bytes), (struct str){text, LENGTHS[i]}));
+        CHECK_OK(pb_finish(&leaf, &err), &err);
+        free(text);
+        buf_release(&b);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_fields),     cmocka_unit_test(test_texts),
         cmocka_unit_test(test_wrong_wire), cmocka_unit_test(test_groups_are_skipped),
         cmocka_unit_test(test_packed),     cmocka_unit_test(test_random_bytes),
+        cmocka_unit_test(test_nested),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

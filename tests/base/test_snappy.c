@@ -1,7 +1,7 @@
-/* tests/ingest/test_snappy.c: bodies as senders compress them, and every way to get them wrong. */
+/* tests/base/test_snappy.c: bodies as senders compress them, and every way to get them wrong. */
 #include <snappy-c.h>
 
-#include "ingest/snappy.h"
+#include "base/snappy.h"
 #include "tests/quipu_test.h"
 
 #define LIMIT ((size_t)1 << 20)
@@ -37,6 +37,12 @@ static void test_roundtrip(void **state)
         CHECK(snappy_compress((char *)p, len, packed, &packed_len) == SNAPPY_OK);
         CHECK_OK(decode(&arena, packed, packed_len, &out, &err), &err);
         CHECK_BYTES(out, bytes_of(p, len));
+        struct buf ours;
+        buf_init(&ours, MEM_INGEST);
+        buf_u8(&ours, 'x'); /* it appends */
+        CHECK_OK(snappy_encode(bytes_of(p, len), &ours, &err), &err);
+        CHECK_BYTES(bytes_of(ours.p + 1, ours.len - 1), bytes_of(packed, packed_len));
+        buf_release(&ours);
         /* No shorter body is accepted, whatever it was cut to. */
         for (size_t cut = 0; cut < packed_len; cut += 1 + cut / 16) {
             arena_reset(&arena);

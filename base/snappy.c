@@ -1,5 +1,5 @@
-/* ingest/snappy.c: see snappy.h. */
-#include "ingest/snappy.h"
+/* base/snappy.c: see snappy.h. */
+#include "base/snappy.h"
 
 #include <inttypes.h>
 #include <snappy-c.h>
@@ -36,5 +36,18 @@ enum err_code snappy_decode(struct bytes body, size_t bytes_max, struct arena *a
     if (snappy_uncompress((const char *)body.p, body.len, (char *)p, &n) != SNAPPY_OK || n != len)
         return corrupt(err);
     *out = bytes_of(p, n);
+    return ERR_OK;
+}
+
+enum err_code snappy_encode(struct bytes body, struct buf *out, struct err *err)
+{
+    if (body.len > UINT32_MAX)
+        return err_set(err, ERR_LIMIT, "snappy: %zu bytes are too many for a block", body.len);
+    size_t n = snappy_max_compressed_length(body.len);
+    uint8_t *p = buf_reserve(out, n);
+    if (!p) return err_set(err, ERR_NO_MEMORY, "no memory to compress %zu bytes", body.len);
+    snappy_status status = snappy_compress((const char *)body.p, body.len, (char *)p, &n);
+    ASSERT(status == SNAPPY_OK); /* the room is what the library asked for */
+    out->len += n;
     return ERR_OK;
 }

@@ -1,8 +1,8 @@
-/* ingest/protobuf.h: a bounded reader of protobuf messages, in place (the wire format's documentation,
- * protobuf.dev/programming-guides/encoding). Sticky: the first error ends the message and is kept. Nothing is
- * allocated. Unknown fields of every wire type are skipped, groups too. */
-#ifndef QUIPU_INGEST_PROTOBUF_H
-#define QUIPU_INGEST_PROTOBUF_H
+/* base/protobuf.h: protobuf messages (the wire format's documentation, protobuf.dev/programming-guides/encoding).
+ * Reading is in place and bounded. Sticky: the first error ends the message and is kept. Nothing is allocated. Unknown
+ * fields of every wire type are skipped, groups too. Writing appends to a buffer. */
+#ifndef QUIPU_BASE_PROTOBUF_H
+#define QUIPU_BASE_PROTOBUF_H
 
 #include "base/bytes.h"
 
@@ -64,5 +64,30 @@ bool pb_packed_next(struct pb_packed *packed, enum pb_wire wire, uint64_t *u);
 
 /* ERR_OK, or ERR_INVALID with the text of the peers. */
 MUST_USE enum err_code pb_finish(const struct pb *pb, struct err *err);
+
+/* ---- writing ---- */
+
+static inline void pb_put_tag(struct buf *out, uint32_t number, enum pb_wire wire)
+{
+    buf_varint(out, (uint64_t)number << 3 | wire);
+}
+static inline void pb_put_varint(struct buf *out, uint32_t number, uint64_t v)
+{
+    pb_put_tag(out, number, PB_VARINT);
+    buf_varint(out, v);
+}
+static inline void pb_put_double(struct buf *out, uint32_t number, double v)
+{
+    pb_put_tag(out, number, PB_FIXED64);
+    buf_double(out, v);
+}
+static inline void pb_put_text(struct buf *out, uint32_t number, struct str s)
+{
+    pb_put_tag(out, number, PB_LEN);
+    buf_str(out, s);
+}
+/* A message inside: what is appended between begin and end. Messages nest; begin returns what its end wants. */
+size_t pb_put_begin(struct buf *out, uint32_t number);
+void pb_put_end(struct buf *out, size_t at);
 
 #endif
