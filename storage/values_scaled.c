@@ -68,15 +68,6 @@ static unsigned search_e(const struct values_in *in, enum values_mode mode)
     return e;
 }
 
-static uint8_t search_scale(const struct values_in *in)
-{
-    for (unsigned mode = MODE_QUOTIENT; mode <= MODE_THOUSANDTHS; mode++) {
-        unsigned e = search_e(in, (enum values_mode)mode);
-        if (e <= VALUES_E_MAX) return VALUES_SCALE(e, mode);
-    }
-    return VALUES_NO_SCALE;
-}
-
 /* ---- Mapping a chunk ---- */
 
 /* k[i] for every value; how many do not come back from theirs. */
@@ -115,29 +106,67 @@ static size_t map(const struct values_in *in, uint8_t scale)
     return n_bad;
 }
 
-/* A larger e that some of the values need that do not fit; the same when that is none. */
-static unsigned raise_e(const struct values_in *in, unsigned e, enum values_mode mode)
+/* A larger e that a value needs which does not fit; the same when there is none. *asked: how many were looked at, of those
+ * that say anything. */
+static unsigned raise_e(const struct values_in *in, unsigned e, enum values_mode mode,
+                        unsigned *asked)
 {
-    unsigned asked = 0;
-    for (size_t i = 0; i < in->n && asked < PROBES; i++) {
+    *asked = 0;
+    for (size_t i = 0; i < in->n && *asked < PROBES; i++) {
         if (says_nothing(in->v[i]) || fits(in->v[i], e, mode)) continue;
-        asked++;
+        ++*asked;
         unsigned need = least_e(in->v[i], e, mode);
         if (need <= VALUES_E_MAX) return need;
     }
     return e;
 }
 
-/* Maps with the scale, or one with a larger e; false when too many values do not fit. */
-static bool map_raising(const struct values_in *in, uint8_t *scale, size_t *n_bad)
+struct scaled {
+    uint8_t scale;
+    size_t n_bad; /* values that do not fit it */
+    bool best;    /* no other mode would fit better */
+};
+
+/* Maps with the scale, or one of the same mode with the e that all need. */
+static struct scaled map_raising(const struct values_in *in, uint8_t scale)
 {
     for (;;) {
-        *n_bad = map(in, *scale);
-        if (*n_bad == 0) return true;
-        unsigned e = *scale / 4, more = raise_e(in, e, (enum values_mode)(*scale % 4));
-        if (more == e) return *n_bad <= patches_max(in->n);
-        *scale = VALUES_SCALE(more, *scale % 4);
+        size_t n_bad = map(in, scale);
+        if (n_bad == 0) return (struct scaled){scale, 0, true};
+        unsigned asked, e = scale / 4, mode = scale % 4;
+        unsigned more = raise_e(in, e, (enum values_mode)mode, &asked);
+        if (more == e) return (struct scaled){scale, n_bad, asked == 0};
+        scale = VALUES_SCALE(more, mode);
     }
+}
+
+/* The integers all end in 0, as far as looked at: a smaller e would do. */
+static bool too_fine(const struct values_in *in, uint8_t scale)
+{
+    if (scale / 4 == 0 || scale % 4 != MODE_QUOTIENT) return false;
+    for (size_t k = 0; k < PROBES; k++)
+        if (in->a[k * (in->n - 1) / (PROBES - 1)] % 10 != 0) return false;
+    return true;
+}
+
+/* Tries the hint, then all modes; the integers of what is returned are in in->a. False: none is good enough. */
+static bool choose_scale(const struct values_in *in, uint8_t hint, struct scaled *best)
+{
+    *best = (struct scaled){.scale = VALUES_NO_SCALE, .n_bad = patches_max(in->n) + 1};
+    struct scaled s = {.scale = VALUES_NO_SCALE};
+    if (hint != VALUES_NO_SCALE && values_scale_ok(hint)) {
+        s = map_raising(in, hint);
+        if (s.n_bad < best->n_bad && !too_fine(in, s.scale)) *best = s;
+    }
+    for (unsigned mode = MODE_QUOTIENT; mode <= MODE_THOUSANDTHS && !best->best; mode++) {
+        unsigned e = search_e(in, (enum values_mode)mode);
+        if (e > VALUES_E_MAX) continue;
+        s = map_raising(in, VALUES_SCALE(e, mode));
+        if (s.n_bad < best->n_bad) *best = s;
+    }
+    if (best->scale == VALUES_NO_SCALE) return false;
+    if (s.scale != best->scale) (void)map(in, best->scale); /* as many as before */
+    return true;
 }
 
 /* Marks what does not fit, and lets it repeat the value before it (in front of all others: the first that fits). */
@@ -224,11 +253,6 @@ static void divide_all(int64_t *x, size_t n, uint64_t g)
 
 /* ---- Writing ---- */
 
-struct scaled {
-    uint8_t scale;
-    size_t n_bad;
-};
-
 /* Each order's column, made of the integers in in->a. */
 struct column {
     const int64_t *x;
@@ -299,12 +323,8 @@ static void put_small(struct buf *out, const struct values_in *in, const struct 
 
 bool values_scaled_encode(struct buf *out, const struct values_in *in, uint8_t *scale)
 {
-    struct scaled s = {.scale = *scale};
-    bool hinted = s.scale != VALUES_NO_SCALE && values_scale_ok(s.scale);
-    if (!hinted || !map_raising(in, &s.scale, &s.n_bad)) {
-        s.scale = search_scale(in);
-        if (s.scale == VALUES_NO_SCALE || !map_raising(in, &s.scale, &s.n_bad)) return false;
-    }
+    struct scaled s;
+    if (!choose_scale(in, *scale, &s)) return false;
     if (s.n_bad) mark_bad(in, s.scale);
     if (in->effort == EFFORT_SMALL)
         put_small(out, in, &s);

@@ -197,6 +197,23 @@ static void expect_both(struct fixture *f, const char *kind, double bits_max)
     expect(f, EFFORT_SMALL, kind, bits_max);
 }
 
+/* Whole numbers of thousandths of thousandths, some of which k / 1e6 gives too: the mode that all of them fit. */
+static void test_modes(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_init(&f, 20);
+    for (size_t i = 0; i < f.n; i++) f.v[i] = (123457 + (double)i * 1009) / 1e3 / 1e3;
+    expect_both(&f, "integers", 5);
+    CHECK_U64(f.b.p[1], 6 * 4 + 2);
+    CHECK(!(f.b.p[0] & 0x10));
+    for (size_t i = 0; i < f.n; i++) f.v[i] = (123457 + (double)i * 1009) * 1e-6;
+    expect_both(&f, "integers", 5);
+    CHECK_U64(f.b.p[1], 6 * 4 + 1);
+    CHECK(!(f.b.p[0] & 0x10));
+    fixture_release(&f);
+}
+
 static void test_choice(void **state)
 {
     (void)state;
@@ -262,6 +279,9 @@ static void test_hint(void **state)
     for (size_t i = 0; i < f.n; i++) f.v[i] = (double)(i * 7) / 1e4; /* more digits */
     values_encode(&f.b, f.v, f.n, EFFORT_FAST, &hint);
     CHECK(hint.known && hint.kind == 1 && hint.scale == 16);
+    for (size_t i = 0; i < f.n; i++) f.v[i] = (double)(i * 7 % 100) / 10; /* fewer again */
+    values_encode(&f.b, f.v, f.n, EFFORT_FAST, &hint);
+    CHECK(hint.known && hint.kind == 1 && hint.scale == 4);
     for (size_t i = 0; i < f.n; i++) f.v[i] = sqrt((double)i);
     values_encode(&f.b, f.v, f.n, EFFORT_FAST, &hint);
     CHECK(hint.known && hint.kind == 3);
@@ -307,8 +327,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_roundtrip), cmocka_unit_test(test_every_prefix_is_refused),
         cmocka_unit_test(test_hostile),   cmocka_unit_test(test_hostile_cases),
-        cmocka_unit_test(test_choice),    cmocka_unit_test(test_hint),
-        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_modes),     cmocka_unit_test(test_choice),
+        cmocka_unit_test(test_hint),      cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
