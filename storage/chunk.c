@@ -214,3 +214,17 @@ const char *chunk_encoding_name(enum chunk_encoding encoding)
     }
     return "unknown";
 }
+
+const char *chunk_kind_name(struct bytes chunk)
+{
+    struct err err;
+    enum chunk_encoding encoding;
+    uint32_t n;
+    if (chunk_peek(chunk, &encoding, &n, &err)) return "unknown";
+    struct bytes times, values;
+    size_t n_samples;
+    if (encoding == CHUNK_COLUMNS &&
+        chunk_columns_split(chunk, &times, &values, &n_samples, &err) == ERR_OK)
+        return values_kind_name(values);
+    return chunk_encoding_name(encoding);
+}

@@ -41,6 +41,8 @@ MUST_USE enum err_code chunk_decode(struct bytes chunk, int64_t mint_ms, int64_t
 MUST_USE enum err_code chunk_peek(struct bytes chunk, enum chunk_encoding *encoding, uint32_t *n,
                                   struct err *err);
 const char *chunk_encoding_name(enum chunk_encoding encoding);
+/* The same from the bytes, but for CHUNK_COLUMNS the kind of its values (values_kind_name). For `quipu inspect`. */
+const char *chunk_kind_name(struct bytes chunk);
 
 /* A CHUNK_COLUMNS of n in 1..CHUNK_SAMPLES_MAX floats at strictly rising times, appended to `out` (buf_finish tells
  * lack of memory). hint: what the series' chunk before was, updated; may be NULL. */

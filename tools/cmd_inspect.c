@@ -131,9 +131,23 @@ static void print_block(const struct block *block)
                sections[i].off, sections[i].bytes, sections[i].n_pages);
 }
 
+#define KINDS_MAX 12
+
 struct chunk_sum {
     uint64_t n, bytes, samples;
+    struct {
+        const char *name;
+        uint64_t n;
+    } kinds[KINDS_MAX]; /* as met */
 };
+
+static void count_kind(struct chunk_sum *sum, const char *name)
+{
+    size_t i = 0;
+    while (i < KINDS_MAX - 1 && sum->kinds[i].name && strcmp(sum->kinds[i].name, name) != 0) i++;
+    sum->kinds[i].name = name;
+    sum->kinds[i].n++;
+}
 
 static enum err_code on_chunk(void *ctx, const struct chunk_meta *meta, struct bytes chunk,
                               struct err *err)
@@ -143,7 +157,16 @@ static enum err_code on_chunk(void *ctx, const struct chunk_meta *meta, struct b
     sum->n++;
     sum->bytes += chunk.len;
     sum->samples += meta->n;
+    count_kind(sum, chunk_kind_name(chunk));
     return ERR_OK;
+}
+
+static void print_chunk_sum(const struct chunk_sum *sum)
+{
+    printf("%" PRIu64 " samples, %" PRIu64 " chunks (", sum->samples, sum->n);
+    for (size_t i = 0; i < KINDS_MAX && sum->kinds[i].name; i++)
+        printf("%s%" PRIu64 " %s", i ? ", " : "", sum->kinds[i].n, sum->kinds[i].name);
+    printf("), %" PRIu64 " bytes\n", sum->bytes);
 }
 
 static enum err_code print_series(struct block *block, struct err *err)
@@ -159,9 +182,10 @@ static enum err_code print_series(struct block *block, struct err *err)
         struct buf text;
         buf_init(&text, MEM_TOOLS);
         if (!rc) labels_print(&text, labels);
-        if (!rc)
-            printf("%.*s  %" PRIu64 " samples, %" PRIu64 " chunks, %" PRIu64 " bytes\n",
-                   (int)text.len, (const char *)text.p, sum.samples, sum.n, sum.bytes);
+        if (!rc) {
+            printf("%.*s  ", (int)text.len, (const char *)text.p);
+            print_chunk_sum(&sum);
+        }
         buf_release(&text);
         arena_release(&arena);
     }

@@ -100,6 +100,11 @@ static void test_roundtrip(void **state)
             CHECK_OK(chunk_peek(buf_bytes(&f.chunk), &encoding, &n, &f.err), &f.err);
             CHECK_U64(encoding, encodings[k]);
             CHECK_U64(n, f.in.n);
+            const char *kind = chunk_kind_name(buf_bytes(&f.chunk));
+            if (encodings[k] != CHUNK_COLUMNS)
+                CHECK(strcmp(kind, chunk_encoding_name(encodings[k])) == 0);
+            else
+                CHECK(strcmp(kind, "columns") != 0 && strcmp(kind, "unknown") != 0);
         }
         fixture_release(&f);
     }
