@@ -31,12 +31,16 @@ void api_error(struct api_call *call, enum api_error error, const char *fmt, ...
     ASSERT(!call->answered && !call->begun);
     size_t len = n < 0 ? 0 : MIN_OF((size_t)n, sizeof text - 1);
     call->answered = true;
+    if (error == API_UNAVAILABLE) http_set_header(call->req, "Retry-After", "1");
+    if (call->plain) {
+        http_respond_text(call->req, ERRORS[error].status, "%.*s", (int)len, text);
+        return;
+    }
     buf_reset(&call->out);
     buf_printf(&call->out,
                "{\"status\":\"error\",\"errorType\":\"%s\",\"error\":", ERRORS[error].name);
     json_string_html(&call->out, (struct str){text, len});
     buf_u8(&call->out, '}');
-    if (error == API_UNAVAILABLE) http_set_header(call->req, "Retry-After", "1");
     if (call->out.failed)
         http_respond_text(call->req, 503, "no memory");
     else
@@ -75,7 +79,7 @@ bool api_part(struct api_call *call)
     if (call->answered) return false;
     if (call->out.len < API_PART_BYTES && !call->out.failed) return true;
     if (!call->begun && !call->out.failed) {
-        http_begin(call->req, 200, JSON_TYPE);
+        http_begin(call->req, 200, call->content_type);
         call->begun = true;
     }
     if (!call->out.failed && !http_write(call->req, buf_bytes(&call->out), &call->err)) {
@@ -112,10 +116,15 @@ void api_finish(struct api_call *call, const struct notes *notes, struct str que
     if (notes) put_notes(call, notes, NOTE_WARNING, query);
     if (notes) put_notes(call, notes, NOTE_INFO, query);
     buf_u8(&call->out, '}');
+    api_send(call);
+}
+
+void api_send(struct api_call *call)
+{
     if (!api_part(call)) return;
     call->answered = true;
     if (!call->begun) {
-        http_respond(call->req, 200, JSON_TYPE, buf_bytes(&call->out));
+        http_respond(call->req, 200, call->content_type, buf_bytes(&call->out));
     } else if (http_write(call->req, buf_bytes(&call->out), &call->err)) {
         http_abort(call->req);
     } else {
@@ -128,6 +137,13 @@ void api_constant(struct api_call *call, const char *json)
     api_success(call);
     buf_text(&call->out, str_of(json));
     api_finish(call, NULL, STR(""));
+}
+
+struct query_limits api_limits(const struct query_api *api)
+{
+    struct query_limits limits = api->config.limits;
+    if (api->config.limits_now) api->config.limits_now(api->config.limits_ctx, &limits);
+    return limits;
 }
 
 /* --- requests -------------------------------------------------------------------------------------- */
@@ -155,12 +171,25 @@ static bool read_tenant(struct api_call *call)
     return false;
 }
 
-bool api_begin(struct api_call *call, struct query_api *api, struct http_request *req)
+void api_fail(struct api_call *call, const struct err *err)
 {
-    *call = (struct api_call){.api = api, .req = req, .arena = &req->arena};
+    if (call->answered) return;
+    if (!call->begun) {
+        api_error_of(call, err, "");
+        return;
+    }
+    call->answered = true;
+    http_abort(call->req);
+}
+
+static bool begin(struct api_call *call, struct query_api *api, struct http_request *req,
+                  bool plain)
+{
+    *call = (struct api_call){
+        .api = api, .req = req, .arena = &req->arena, .content_type = JSON_TYPE, .plain = plain};
     buf_init(&call->out, MEM_QUERY);
     req->arena.owner = MEM_QUERY; /* whose limit bounds all queries */
-    put_headers(api, req);
+    if (!plain) put_headers(api, req);
     enum err_code rc = http_params(req, &call->params, &call->err);
     bool fine = read_tenant(call);
     if (fine && rc) {
@@ -170,6 +199,16 @@ bool api_begin(struct api_call *call, struct query_api *api, struct http_request
     }
     if (!fine) buf_release(&call->out);
     return fine;
+}
+
+bool api_begin(struct api_call *call, struct query_api *api, struct http_request *req)
+{
+    return begin(call, api, req, false);
+}
+
+bool api_begin_plain(struct api_call *call, struct query_api *api, struct http_request *req)
+{
+    return begin(call, api, req, true);
 }
 
 void api_end(struct api_call *call)
@@ -392,6 +431,7 @@ size_t query_api_routes(struct query_api *api, struct http_route out[QUERY_API_R
         {"/api/v1/status/config", HTTP_GET, false, api_on_config},
         {"/api/v1/status/tsdb", HTTP_GET, true, api_on_tsdb},
         {"/api/v1/status/walreplay", HTTP_GET, false, query_api_walreplay},
+        {"/federate", HTTP_GET, true, api_on_federate},
     };
     static_assert(COUNT_OF(ROUTES) <= QUERY_API_ROUTES_MAX, "the caller's array is large enough");
     for (size_t i = 0; i < COUNT_OF(ROUTES); i++)

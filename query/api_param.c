@@ -180,6 +180,21 @@ bool api_number(struct api_call *call, const char *name, const char *error, int6
     return true;
 }
 
+bool api_form_ok(struct api_call *call)
+{
+    struct str bad = call->params.bad_text;
+    if (!call->params.bad_escape) return true;
+    if (!bad.p)
+        api_error(call, API_BAD_DATA, "error parsing form values: malformed multipart body");
+    else if (str_eq(bad, STR(";")))
+        api_error(call, API_BAD_DATA,
+                  "error parsing form values: invalid semicolon separator in query");
+    else
+        api_error(call, API_BAD_DATA, "error parsing form values: invalid URL escape %s",
+                  api_quote(call, bad));
+    return false;
+}
+
 /* --- selectors ------------------------------------------------------------------------------------- */
 
 static bool selects_something(const struct node *root)
@@ -190,7 +205,7 @@ static bool selects_something(const struct node *root)
     return false;
 }
 
-bool api_selectors(struct api_call *call, const char *prefix, struct api_selectors *out)
+bool api_selectors_any(struct api_call *call, const char *prefix, struct api_selectors *out)
 {
     *out = (struct api_selectors){0};
     out->items = ARENA_ARRAY(call->arena, struct parse_result, call->params.n + 1);
@@ -209,6 +224,12 @@ bool api_selectors(struct api_call *call, const char *prefix, struct api_selecto
         }
         out->n++;
     }
+    return true;
+}
+
+bool api_selectors(struct api_call *call, const char *prefix, struct api_selectors *out)
+{
+    if (!api_selectors_any(call, prefix, out)) return false;
     for (size_t i = 0; i < out->n; i++) {
         if (selects_something(out->items[i].root)) continue;
         api_error(call, API_BAD_DATA, "%smatch[] must contain at least one non-empty matcher",

@@ -36,6 +36,8 @@ struct api_call {
     struct query_source *source; /* after api_source() */
     /* The answer, written in parts of about API_PART_BYTES once it is longer than that */
     struct buf out;
+    const char *content_type; /* of a success */
+    bool plain;               /* not of the JSON API: errors are lines of text */
     bool begun, answered;
     struct err err; /* scratch */
 };
@@ -45,10 +47,16 @@ struct api_call {
 
 /* Headers, tenant and parameters. False: already answered. */
 MUST_USE bool api_begin(struct api_call *call, struct query_api *api, struct http_request *req);
+/* The same for what is not of the JSON API: without CORS headers. */
+MUST_USE bool api_begin_plain(struct api_call *call, struct query_api *api,
+                              struct http_request *req);
 /* Ends what is left open: due once after api_begin() said true. */
 void api_end(struct api_call *call);
 /* call->source; false: answered with an error. */
 MUST_USE bool api_source(struct api_call *call);
+
+/* Those in effect now */
+struct query_limits api_limits(const struct query_api *api);
 
 /* ---- answers (api.c) ---- */
 
@@ -63,6 +71,10 @@ void api_success(struct api_call *call);
 bool api_part(struct api_call *call);
 /* Warnings and infos of `notes` (NULL: none) and the end; `query` is what their positions point into. */
 void api_finish(struct api_call *call, const struct notes *notes, struct str query);
+/* Sends the rest of an answer without an envelope. */
+void api_send(struct api_call *call);
+/* An error at any time: once the answer has begun, the connection is cut. */
+void api_fail(struct api_call *call, const struct err *err);
 /* A constant answer */
 void api_constant(struct api_call *call, const char *json);
 
@@ -91,8 +103,13 @@ struct api_selectors {
     struct parse_result *items;
     size_t n;
 };
+/* False: the form or the URL is malformed, where Prometheus says so (elsewhere it is as if it were not there). */
+MUST_USE bool api_form_ok(struct api_call *call);
 /* All match[]; `prefix` stands before errors. Released by api_selectors_release(), also after false. */
 MUST_USE bool api_selectors(struct api_call *call, const char *prefix, struct api_selectors *out);
+/* The same, and a selector may match everything. */
+MUST_USE bool api_selectors_any(struct api_call *call, const char *prefix,
+                                struct api_selectors *out);
 void api_selectors_release(struct api_selectors *selectors);
 /* s, quoted as Go's %q, NUL-terminated, in the request's arena; "" when memory is out. */
 const char *api_quote(struct api_call *call, struct str s);
@@ -108,6 +125,7 @@ void api_on_series(void *ctx, struct http_request *req);
 void api_on_series_delete(void *ctx, struct http_request *req);
 void api_on_labels(void *ctx, struct http_request *req);
 void api_on_label_values(void *ctx, struct http_request *req);
+void api_on_federate(void *ctx, struct http_request *req);
 void api_on_metadata(void *ctx, struct http_request *req);
 void api_on_rules(void *ctx, struct http_request *req);
 void api_on_alerts(void *ctx, struct http_request *req);

@@ -16,13 +16,6 @@ struct query_call {
 
 /* --- parameters ------------------------------------------------------------------------------------ */
 
-static struct query_limits limits_now(const struct query_api *api)
-{
-    struct query_limits limits = api->config.limits;
-    if (api->config.limits_now) api->config.limits_now(api->config.limits_ctx, &limits);
-    return limits;
-}
-
 /* timeout and lookback_delta, which both kinds of query take in this order */
 static bool read_limits(struct query_call *q, const struct query_limits *limits)
 {
@@ -165,7 +158,7 @@ static void on_query(struct query_api *api, struct http_request *req, enum query
 {
     struct query_call q = {0};
     int64_t start_ns = clock_mono_ns(api->env.clock);
-    struct query_limits limits = limits_now(api);
+    struct query_limits limits = api_limits(api);
     size_t outcome = API_BAD_DATA;
     if (!api_begin(&q.call, api, req)) return;
     bool fine = kind == QUERY_RANGE ? read_range(&q, &limits) : read_instant(&q, &limits);

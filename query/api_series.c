@@ -39,7 +39,7 @@ static enum err_code collect(struct api_call *call, const struct source_select *
     const struct query_source_ops *ops = call->source->ops;
     size_t n = ops->count(select);
     if (set->n + n > set->cap) {
-        size_t cap = set->n + n;
+        size_t cap = MAX_OF(set->n + n, 2 * set->cap);
         struct labels *items = ARENA_ARRAY(call->arena, struct labels, cap);
         if (!items) return arena_fail(call->arena, &call->err);
         if (set->n) memcpy(items, set->items, set->n * sizeof *items);
@@ -122,22 +122,6 @@ static bool has_match(const struct api_call *call)
     return false;
 }
 
-/* Where Prometheus parses the form itself, a malformed one is an error; elsewhere it is as if it were not there. */
-static bool form_ok(struct api_call *call)
-{
-    struct str bad = call->params.bad_text;
-    if (!call->params.bad_escape) return true;
-    if (!bad.p)
-        api_error(call, API_BAD_DATA, "error parsing form values: malformed multipart body");
-    else if (str_eq(bad, STR(";")))
-        api_error(call, API_BAD_DATA,
-                  "error parsing form values: invalid semicolon separator in query");
-    else
-        api_error(call, API_BAD_DATA, "error parsing form values: invalid URL escape %s",
-                  api_quote(call, bad));
-    return false;
-}
-
 void api_on_series(void *ctx, struct http_request *req)
 {
     static const char PREFIX[] = "invalid parameter \"match[]\": ";
@@ -146,7 +130,7 @@ void api_on_series(void *ctx, struct http_request *req)
     struct time_range range;
     size_t limit;
     if (!api_begin(&call, ctx, req)) return;
-    bool fine = form_ok(&call);
+    bool fine = api_form_ok(&call);
     if (fine && !has_match(&call)) {
         api_error(&call, API_BAD_DATA, "no match[] parameter provided");
         fine = false;
