@@ -112,7 +112,7 @@ def measure_ready(o, server, load, end, complete):
     finished = sender.poll() is not None
     sender.kill()
     output = sender.communicate()[0]
-    cold = sv.drop_page_cache()
+    cold = not o.warm and sv.drop_page_cache()
     result = {"seconds": server.start(), "cold": cold, "head_bytes": largest}
     if finished and complete:
         result["lost"] = 1 - count_samples(server, json.loads(output)) / complete
@@ -241,6 +241,7 @@ def main():
     parser.add_argument("--recording", help="of `quipu bench record`: measured as well")
     parser.add_argument("--n", type=int, default=5, help="repetitions of each query")
     parser.add_argument("--skip", default="", help="query, ready or both: query,ready")
+    parser.add_argument("--warm", action="store_true", help="leave the machine's page cache alone before ready times")
     parser.add_argument("--data", default=None, help="folder for the servers' data (a temporary one)")
     parser.add_argument("--port", type=int, default=19540)
     parser.add_argument("--json", help="file for all figures")
