@@ -23,18 +23,23 @@ struct engine_config engine_config_default(const char *data_dir)
                                   .wal_segment_bytes = UINT64_C(64) << 20,
                                   .wal_held_bytes_max = UINT64_C(256) << 20,
                                   .wal_queue_bytes_max = (size_t)64 << 20,
-                                  .work_bytes_max = (size_t)256 << 20};
+                                  .work_bytes_max = (size_t)256 << 20,
+                                  .compact = true};
 }
 
 void engine_reconfigure(struct engine *e, const struct engine_config *config)
 {
     struct engine_limits *l = &e->limits;
     atomic_store_explicit(&l->retention_ms, config->retention_ms, memory_order_relaxed);
+    atomic_store_explicit(&l->retention_bytes, config->retention_bytes, memory_order_relaxed);
+    atomic_store_explicit(&l->compact, config->compact, memory_order_relaxed);
+    atomic_store_explicit(&l->compact_rate, config->compact_rate, memory_order_relaxed);
     atomic_store_explicit(&l->future_max_ms, config->future_max_ms, memory_order_relaxed);
     atomic_store_explicit(&l->flush_window_ms, config->flush_window_ms, memory_order_relaxed);
     atomic_store_explicit(&l->head_bytes_max, config->head_bytes_max, memory_order_relaxed);
     atomic_store_explicit(&l->registry_bytes_max, config->registry_bytes_max, memory_order_relaxed);
     atomic_store_explicit(&l->series_max, config->series_max, memory_order_relaxed);
+    engine_set_overrides(e, config->overrides, config->n_overrides);
 }
 
 /* ---- tenants ---- */
@@ -85,6 +90,7 @@ enum err_code engine_add_tenant(struct engine *e, const struct catalog_tenant *r
         tenant_free(t);
         return rc;
     }
+    tenant_apply_limits(t); /* now that a change of the configuration finds it */
     *out = t;
     return ERR_OK;
 }
@@ -223,7 +229,7 @@ static void keep_first(enum err_code *first, enum err_code rc, struct err *err,
     *err = *one;
 }
 
-static size_t count_tenants(struct engine *e)
+size_t engine_count_tenants(struct engine *e)
 {
     rwlock_read(&e->tenants_lock);
     size_t n = e->n_tenants;
@@ -236,7 +242,7 @@ static enum err_code step_budget(struct engine *e, int64_t now_ns, struct err *e
 {
     enum err_code first = ERR_OK;
     struct err one;
-    size_t n = count_tenants(e);
+    size_t n = engine_count_tenants(e);
     /* A select may keep what was flushed, so the largest may stay the largest: once each. */
     for (size_t i = 0; i < n && engine_head_over_budget(e); i++) {
         struct tenant *t = largest_head(e, now_ns);
@@ -253,7 +259,7 @@ static enum err_code step_flushes(struct engine *e, int64_t now_ns, struct err *
 {
     enum err_code first = ERR_OK;
     struct err one;
-    size_t n = count_tenants(e), next = e->next_flush_idx, n_left = FLUSHES_PER_STEP;
+    size_t n = engine_count_tenants(e), next = e->next_flush_idx, n_left = FLUSHES_PER_STEP;
     int64_t end_ns = now_ns + FLUSH_NS_PER_STEP;
     for (size_t i = 0; i < n; i++) {
         size_t idx = (e->next_flush_idx + i) % n;
@@ -306,7 +312,10 @@ static enum err_code step_wal_cut(struct engine *e, struct err *err)
         keep = MIN_OF(keep, held);
     }
     metric_set(e->metrics.wal_held_bytes, (double)wal_bytes_from(e->wal, keep));
-    return wal_cut(e->wal, keep, err);
+    if (!wal_can_cut(e->wal, keep)) return ERR_OK;
+    /* Before: a log that begins behind a tenant's position is how a start knows a catalog that went back in time. */
+    enum err_code rc = catalog_flushed_to(e->catalog, keep, err);
+    return rc ? rc : wal_cut(e->wal, keep, err);
 }
 
 static void step_metrics(struct engine *e)
@@ -318,7 +327,8 @@ static void step_metrics(struct engine *e)
         struct tenant_stats stats;
         tenant_stats(t, &stats);
         metric_set(t->metrics.series, (double)stats.series_active);
-        metric_set(t->metrics.blocks, (double)stats.blocks);
+        for (size_t level = 0; level < TENANT_LEVELS; level++)
+            metric_set(t->metrics.blocks[level], (double)stats.blocks_by_level[level]);
         metric_set(t->metrics.block_bytes, (double)stats.block_bytes);
     }
 }
@@ -336,6 +346,7 @@ enum err_code engine_step(struct engine *e, struct err *err)
     step_memory(e, now_ns);
     step_metrics(e);
     lock_release(&e->step_lock);
+    if (!e->env.threads) keep_first(&first, compactor_step(e, &one), err, &one);
     return first;
 }
 
@@ -415,6 +426,10 @@ static void metrics_open(struct engine *e)
                                           "Records of the log of tenants that are no more.", ""),
         .wal_held_bytes = metric_gauge(m, "quipu_wal_held_bytes",
                                        "Log kept because its samples are not in blocks yet.", ""),
+        .retention_blocks = metric_counter(m, "quipu_retention_blocks_total",
+                                           "Blocks removed as beyond retention.", ""),
+        .retention_bytes = metric_counter(m, "quipu_retention_bytes_total",
+                                          "Size of the blocks removed as beyond retention.", ""),
         .refused = {[ENGINE_WRITE] =
                         metric_counter(m, "quipu_memory_refused_total", refused, "work=\"write\""),
                     [ENGINE_QUERY] =
@@ -440,6 +455,7 @@ static struct engine *engine_new(const struct env *env, const struct engine_conf
     lock_init(&e->scratch_lock, LOCK_LEAF);
     lock_init(&e->rng_lock, LOCK_LEAF);
     lock_init(&e->fail_lock, LOCK_LEAF);
+    lock_init(&e->limits_lock, LOCK_LEAF);
     lock_init(&e->step_lock, LOCK_SERVER);
     lock_init(&e->wake_lock, LOCK_LEAF);
     cond_init(&e->wake);
@@ -450,8 +466,10 @@ static struct engine *engine_new(const struct env *env, const struct engine_conf
     }
     e->data_dir = mem_strdup(MEM_BASE, config->data_dir);
     e->config.data_dir = e->data_dir;
+    e->config.overrides = NULL; /* the caller's */
     engine_reconfigure(e, config);
     pressure_init(&e->pressure, &config->memory, env->clock);
+    compactor_init(&e->compactor, env);
     metrics_open(e);
     if (ok && e->data_dir) return e;
     struct err ignored; /* the caller says what */
@@ -479,6 +497,9 @@ static void engine_free(struct engine *e)
     lock_destroy(&e->scratch_lock);
     lock_destroy(&e->rng_lock);
     lock_destroy(&e->fail_lock);
+    lock_destroy(&e->limits_lock);
+    mem_free(e->overrides);
+    compactor_release(&e->compactor);
     lock_destroy(&e->step_lock);
     lock_destroy(&e->wake_lock);
     cond_destroy(&e->wake);
@@ -544,7 +565,10 @@ enum err_code engine_open(const struct env *env, const struct engine_config *con
         if (failed) rc = err_set_errno(err, failed, "the engine's thread");
         e->has_thread = !failed;
     }
+    if (!rc) rc = compactor_start(e, err);
     if (rc) {
+        compactor_stop(e);
+        background_stop(e);
         engine_free(e);
         return err_context(err, "opening %s", config->data_dir);
     }
@@ -554,6 +578,7 @@ enum err_code engine_open(const struct env *env, const struct engine_config *con
 
 enum err_code engine_close(struct engine *e, bool flush, struct err *err)
 {
+    compactor_stop(e);
     background_stop(e);
     enum err_code rc = flush ? engine_flush(e, NULL, err) : ERR_OK;
     if (!rc && flush) rc = step_wal_cut(e, err);

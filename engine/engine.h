@@ -21,7 +21,10 @@ struct series; /* one live series of a tenant; valid between tenant_write_begin(
 
 struct engine_config {
     const char *data_dir;
-    int64_t retention_ms;    /* 0: for ever. Whole blocks go when all of them is older */
+    int64_t retention_ms;     /* 0: for ever. Whole blocks go when all of them is older */
+    uint64_t retention_bytes; /* 0: none. A tenant's oldest blocks go when it has more in blocks */
+    const struct engine_override *overrides; /* of the two, for some tenants; copied */
+    size_t n_overrides;
     int64_t future_max_ms;   /* 10 min: samples further ahead are refused */
     int64_t flush_window_ms; /* 30 min: a head is flushed when its oldest arrival is older */
     size_t
@@ -39,26 +42,55 @@ struct engine_config {
         work_bytes_max; /* 256 MiB: what one flush or compaction may hold decoded, about; never less than
                             * one series' samples of two hours */
     struct memory_ceiling memory; /* none: see pressure.h */
+    bool compact; /* true: blocks are merged in the background; engine_compact works anyway */
+    uint64_t
+        compact_rate; /* bytes read and written in a second by that, about; 0: as fast as it goes */
+};
+struct engine_override {
+    struct str tenant;
+    bool has_retention, has_retention_bytes;
+    int64_t retention_ms;
+    uint64_t retention_bytes;
 };
 struct engine_config engine_config_default(const char *data_dir);
 
 /* Locks the directory (ERR_BUSY: another process has it), opens the catalog and the blocks, replays the WAL. */
 MUST_USE enum err_code engine_open(const struct env *env, const struct engine_config *config,
                                    struct engine **out, struct err *err);
-/* Changes what may change while running: retention_ms, future_max_ms, flush_window_ms, head_bytes_max, series_max,
+/* Changes what may change while running: retention (and overrides), compaction, future_max_ms, flush_window_ms, head_bytes_max, series_max,
  * registry_bytes_max. */
 void engine_reconfigure(struct engine *engine, const struct engine_config *config);
 /* flush: heads go to blocks first, so that the next start is quick. Otherwise just stops (all that was
  * acknowledged is in the WAL anyway). Frees all; no call may be running. */
 MUST_USE enum err_code engine_close(struct engine *engine, bool flush, struct err *err);
 /* One round of background work: due flushes, WAL cut, retention. The engine's own thread calls it every second;
- * without env->threads the owner does. */
+ * without env->threads the owner does, and it merges blocks, too. */
 MUST_USE enum err_code engine_step(struct engine *engine, struct err *err);
 /* Waits until all that was written before is durable, or failed (the error). Without env->threads: does it, and
  * completions run inside. */
 MUST_USE enum err_code engine_commit(struct engine *engine, struct err *err);
 /* Flushes the head of one tenant (NULL: of all) now; returns when the blocks are in the catalog. */
 MUST_USE enum err_code engine_flush(struct engine *engine, struct tenant *tenant, struct err *err);
+struct engine_compact_report {
+    uint64_t jobs; /* merges done */
+    uint64_t samples,
+        duplicates; /* written by them; dropped by them, as another of that time was kept */
+    uint64_t bytes_read, bytes_written;
+    uint64_t bytes_before, bytes_after, blocks_before, blocks_after; /* of the tenant */
+    double seconds;
+};
+struct engine_compact_options {
+    uint32_t level; /* cells up to this level (compact_plan.h) count as closed; 0: those that are */
+    bool dry_run;   /* changes nothing; what the report says of the result is a guess */
+    /* Now and then; `done` of the merge at work, 0 to 1. False: enough (ERR_CANCELED). NULL: none. */
+    bool (*progress)(void *ctx, const struct engine_compact_report *so_far, double done);
+    void *ctx;
+};
+/* Merges blocks of a tenant (NULL: of all) until nothing is left to be merged. What was merged before an error stays
+ * merged. */
+MUST_USE enum err_code engine_compact(struct engine *engine, struct tenant *tenant,
+                                      const struct engine_compact_options *options,
+                                      struct engine_compact_report *report, struct err *err);
 /* May a write, or a query, begin? ERR_NO_MEMORY while the process is too near to its memory ceiling. tenant_write and
  * tenant_select ask by themselves; to ask before a body is decoded saves the work. */
 enum engine_work { ENGINE_WRITE, ENGINE_QUERY };
@@ -79,12 +111,14 @@ MUST_USE enum err_code engine_tenant(struct engine *engine, struct str name, boo
                                      struct tenant **out, struct err *err);
 struct str tenant_name(const struct tenant *tenant);
 
+#define TENANT_LEVELS 4
 struct tenant_stats {
     uint64_t series_active; /* in the head */
     uint64_t head_samples, head_bytes, head_chunks;
     int64_t head_min_ms, head_max_ms; /* INT64_MAX, INT64_MIN when empty */
     uint64_t blocks, block_bytes, block_samples;
-    uint64_t label_pairs; /* distinct, in the head */
+    uint64_t blocks_by_level[TENANT_LEVELS]; /* the last: and above */
+    uint64_t label_pairs;                    /* distinct, in the head */
 };
 void tenant_stats(struct tenant *tenant, struct tenant_stats *out);
 

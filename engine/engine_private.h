@@ -2,12 +2,14 @@
 #ifndef QUIPU_ENGINE_PRIVATE_H
 #define QUIPU_ENGINE_PRIVATE_H
 
+#include "engine/compact.h"
 #include "engine/tenant.h"
 
 struct engine_metrics {
     struct metric *head_bytes, *flushes, *flush_failures, *quarantined, *unknown_series,
         *unknown_tenants;
     struct metric *wal_held_bytes;
+    struct metric *retention_blocks, *retention_bytes;
     struct metric *refused[2]; /* by enum engine_work */
     struct metric *memory_level;
     struct metric_histogram *flush_seconds;
@@ -16,6 +18,8 @@ struct engine_metrics {
 /* Of engine_config, what may change while running. relaxed */
 struct engine_limits {
     _Atomic int64_t retention_ms, future_max_ms, flush_window_ms;
+    _Atomic uint64_t retention_bytes, compact_rate;
+    _Atomic bool compact;
     _Atomic size_t head_bytes_max, registry_bytes_max;
     _Atomic uint64_t series_max;
 };
@@ -53,6 +57,13 @@ struct engine {
     bool failed;
     struct err failure; /* of the last flush */
 
+    struct lock limits_lock; /* rank LOCK_LEAF; guards overrides */
+    struct engine_override *overrides;
+    size_t n_overrides;
+
+    struct compactor compactor;
+    _Atomic uint32_t n_flushing; /* heads; relaxed */
+
     struct lock step_lock; /* rank LOCK_SERVER: one engine_step at a time; guards what follows */
     int64_t last_retain_ns, last_trim_ns;
     size_t next_flush_idx; /* the tenant to look at first: each has its turn */
@@ -76,6 +87,7 @@ static inline uint32_t tenant_log_mark(const struct tenant *t, uint32_t wal_epoc
 struct tenant *engine_tenant_at(struct engine *engine, size_t i);
 MUST_USE enum err_code engine_add_tenant(struct engine *engine, const struct catalog_tenant *row,
                                          struct tenant **out, struct err *err);
+size_t engine_count_tenants(struct engine *engine);
 /* NULL: none. */
 struct tenant *engine_find_tenant(struct engine *engine, struct str name);
 /* Has the head more than it may, by its own limit or by what memory there is? */
@@ -84,6 +96,8 @@ bool engine_head_over_budget(struct engine *engine);
 void engine_wake(struct engine *engine);
 /* NULL: all is well again. */
 void engine_note_failure(struct engine *engine, const struct err *failure);
+/* retention.c: limits of single tenants, copied. */
+void engine_set_overrides(struct engine *engine, const struct engine_override *overrides, size_t n);
 void write_scratch_free_all(struct engine *engine);
 
 /* recover.c: blocks of the catalog, then the WAL. */

@@ -189,39 +189,6 @@ static enum err_code enter_catalog(struct tenant *t, const struct block_info *in
     return catalog_apply(t->engine->catalog, &change, err);
 }
 
-/* A failed commit may have reached the disk all the same: the files stay until it is known, by a restart, or by a
- * later change that succeeds, for then the earlier one was undone. */
-static void doubt(struct tenant *t, const struct block_info *infos, size_t n)
-{
-    struct err ignored; /* without memory the files stay until somebody looks */
-    void *items = t->doubtful;
-    if (mem_grow(MEM_HEAD, &items, &t->doubtful_cap, t->n_doubtful + n, sizeof(*t->doubtful),
-                 &ignored) == ERR_OK)
-        for (size_t i = 0; i < n; i++) ((struct ulid *)items)[t->n_doubtful++] = infos[i].ulid;
-    t->doubtful = items;
-}
-
-static void remove_doubtful(struct tenant *t)
-{
-    for (size_t i = 0; i < t->n_doubtful; i++) {
-        char path[IO_PATH_BYTES];
-        struct err ignored; /* a stray file costs space, no more */
-        if (tenant_block_path(t, t->doubtful[i].text, path, sizeof(path), &ignored) == ERR_OK)
-            err_ignore(io_unlink(t->engine->env.io, path, &ignored));
-    }
-    t->n_doubtful = 0;
-}
-
-/* Before blocks are written in vain: does the catalog take changes at all? Asked when the last one failed. */
-static enum err_code check_catalog(struct tenant *t, struct err *err)
-{
-    if (t->n_doubtful == 0) return ERR_OK;
-    struct catalog_change nothing = {.incarnation = t->incarnation};
-    enum err_code rc = catalog_apply(t->engine->catalog, &nothing, err);
-    if (!rc) remove_doubtful(t);
-    return rc;
-}
-
 static enum err_code flush_publish(struct flush *f, bool recovering, struct err *err)
 {
     struct tenant *t = f->t;
@@ -242,7 +209,7 @@ static enum err_code flush_publish(struct flush *f, bool recovering, struct err 
     } else {
         rc = enter_catalog(t, infos, n, f->cut_pos, err);
         f->in_doubt = rc != ERR_OK;
-        if (rc) doubt(t, infos, n);
+        if (rc) tenant_doubt_blocks(t, infos, n);
     }
     if (rc) {
         views_discard(view, &change);
@@ -305,7 +272,7 @@ static enum err_code flush_run(struct tenant *t, struct flush *f, bool recoverin
     f->newest_window = window_of(MAX_OF(atomic_load(&t->old_range.max_ms), 0));
     samples_init(&f->samples, MEM_HEAD, &f->arena);
     arena_init(&f->arena, MEM_HEAD, 0);
-    enum err_code rc = check_catalog(t, err);
+    enum err_code rc = tenant_check_catalog(t, err);
     if (!rc) rc = flush_write(f, err);
     if (!rc) rc = flush_publish(f, recovering, err);
     flush_release(f);
@@ -340,7 +307,9 @@ static enum err_code flush_locked(struct tenant *t, bool recovering, struct err 
     struct flush f = {.t = t};
     int64_t started_ns = clock_mono_ns(t->engine->env.clock);
     if (!flush_cut(&f, recovering)) return ERR_OK;
+    atomic_fetch_add_explicit(&t->engine->n_flushing, 1, memory_order_relaxed);
     enum err_code rc = flush_run(t, &f, recovering, err);
+    atomic_fetch_sub_explicit(&t->engine->n_flushing, 1, memory_order_relaxed);
     if (rc) err_context(err, "flushing the head of tenant %s", t->name);
     flush_report(t, &f, rc, started_ns, err);
     return rc;
@@ -455,53 +424,4 @@ void tenant_sweep(struct tenant *t)
     lock_take(&t->flush_lock);
     sweep_locked(t);
     lock_release(&t->flush_lock);
-}
-
-/* ---- retention ---- */
-
-static enum err_code remove_blocks(struct tenant *t, struct view *now, const struct ulid *ulids,
-                                   size_t n, struct err *err)
-{
-    struct view_change change = {.remove = ulids, .n_remove = n, .flushed_gen = now->flushed_gen};
-    struct catalog_change row = {.incarnation = t->incarnation, .remove = ulids, .n_remove = n};
-    struct view *view;
-    enum err_code rc = views_prepare(&t->views, &change, &view, err);
-    if (rc) return rc;
-    rc = catalog_apply(t->engine->catalog, &row, err);
-    if (rc) {
-        views_discard(view, &change);
-        return rc;
-    }
-    /* The files go when the last reader's view does. */
-    for (size_t i = 0; i < now->n_blocks; i++)
-        for (size_t k = 0; k < n; k++)
-            if (strcmp(block_info(now->blocks[i])->ulid.text, ulids[k].text) == 0)
-                block_drop_file(now->blocks[i]);
-    views_publish(&t->views, view);
-    return ERR_OK;
-}
-
-enum err_code tenant_retain(struct tenant *t, struct err *err)
-{
-    struct engine *e = t->engine;
-    int64_t retention_ms = atomic_load_explicit(&e->limits.retention_ms, memory_order_relaxed);
-    int64_t oldest_ms = clock_wall_ms(e->env.clock) - retention_ms;
-    if (retention_ms <= 0) return ERR_OK;
-    lock_take(&t->flush_lock);
-    struct view *now = views_take(&t->views);
-    struct ulid *ulids = mem_calloc(MEM_STORAGE, MAX_OF(now->n_blocks, (size_t)1), sizeof(*ulids));
-    enum err_code rc = ulids ? ERR_OK : err_set(err, ERR_NO_MEMORY, "no memory for retention");
-    size_t n = 0;
-    for (size_t i = 0; !rc && i < now->n_blocks; i++) {
-        const struct block_info *info = block_info(now->blocks[i]);
-        if (info->t_max_ms < oldest_ms) ulids[n++] = info->ulid;
-    }
-    if (!rc && n) rc = remove_blocks(t, now, ulids, n, err);
-    if (!rc && n)
-        log_msg(e->env.log, LOG_INFO, "blocks beyond retention removed",
-                LOG_STR("tenant", tenant_name(t)), LOG_U64("blocks", n));
-    views_give(&t->views, now);
-    mem_free(ulids);
-    lock_release(&t->flush_lock);
-    return rc ? err_context(err, "retention of tenant %s", t->name) : rc;
 }

@@ -7,10 +7,13 @@
  *
  * What is read here need not be on the disk: after a failed fsync the system's cache shows bytes that a power cut
  * takes away. So no record of this process rests on a definition that it found: series count as not logged. */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "engine/engine_private.h"
 #include "wal/record.h"
+
+#define ASIDE ".unknown" /* behind the name of a block that the catalog does not know */
 
 /* ---- blocks ---- */
 
@@ -23,6 +26,9 @@ struct block_list {
     size_t n, cap;
     struct block **opened;
     size_t n_opened;
+    struct block_info *left_out; /* of the catalog's blocks, those that are missing or broken */
+    size_t n_left_out, left_out_cap;
+    bool disk_fails; /* what cannot be read now is there, perhaps */
 };
 
 static enum err_code add_block(void *ctx, const struct block_info *info, struct err *err)
@@ -57,6 +63,17 @@ static enum err_code open_block(struct block_list *list, const struct block_info
         return ERR_OK;
     }
     block_unref(block);
+    list->disk_fails |= rc == ERR_IO;
+    void *left_out = list->left_out;
+    struct err no_memory;
+    rc = mem_grow(MEM_STORAGE, &left_out, &list->left_out_cap, list->n_left_out + 1,
+                  sizeof(*list->left_out), &no_memory);
+    list->left_out = left_out;
+    if (rc) {
+        *err = no_memory;
+        return rc;
+    }
+    list->left_out[list->n_left_out++] = *info;
     metric_inc(e->metrics.quarantined);
     log_msg(e->env.log, LOG_ERROR, "block left out", LOG_STR("tenant", tenant_name(list->tenant)),
             LOG_CSTR("block", info->ulid.text), LOG_ERR(err));
@@ -95,35 +112,59 @@ static bool note_stray(void *ctx, const char *name, bool is_dir)
 }
 
 /* A crash may come between the catalog's forgetting of a block and its file's end. */
-static bool is_expired(struct engine *e, const struct block_info *info)
+static bool is_expired(const struct tenant *t, const struct block_info *info)
 {
-    int64_t retention_ms = atomic_load_explicit(&e->limits.retention_ms, memory_order_relaxed);
-    return retention_ms > 0 && info->t_max_ms < clock_wall_ms(e->env.clock) - retention_ms;
+    int64_t retention_ms = atomic_load_explicit(&t->retention_ms, memory_order_relaxed);
+    return retention_ms > 0 && info->t_max_ms < clock_wall_ms(t->engine->env.clock) - retention_ms;
 }
 
-/* Removes a block that this catalog never knew: of a flush (or a replay) that a crash ended. Any other stranger is
- * told about and left alone: it may be all that is left of something. So may this one if the log does not reach back
- * to where the catalog says that the tenant was flushed: then the catalog may be from before. */
+/* Is what a stray block holds certainly elsewhere? What a flush did not enter into the catalog is in the log. All else
+ * came of blocks that the catalog knows, or was merged into such: if they are all there. The log must reach back to
+ * where the catalog says that the tenant was flushed, else the catalog may be from before. */
+static bool is_elsewhere(const struct block_list *list, const struct block_info *info)
+{
+    bool newer = info->sequence >= list->tenant->next_sequence;
+    if (info->incarnation != list->tenant->incarnation || info->created_ms < list->created_ms)
+        return false;
+    if (newer && !list->log_is_whole) return false;
+    if (newer && info->level == 0) return true;
+    for (size_t i = 0; i < list->n_left_out; i++) {
+        const struct block_info *lost = &list->left_out[i];
+        if (lost->t_min_ms <= info->t_max_ms && info->t_min_ms <= lost->t_max_ms) return false;
+    }
+    return true;
+}
+
+/* What a crash left of a flush, a merge or a removal goes. Any other stranger is told about and set aside under
+ * another name: it may be all that is left of something, and no later start may take it for one of its own. */
 static void judge_stray(struct block_list *list, const struct ulid *ulid)
 {
     struct tenant *t = list->tenant;
     struct engine *e = list->engine;
-    char path[IO_PATH_BYTES];
+    char path[IO_PATH_BYTES], aside[IO_PATH_BYTES + sizeof(ASIDE)];
     struct block *block = NULL;
     struct err why;
-    if (tenant_block_path(t, ulid->text, path, sizeof(path), &why)) return;
-    bool ours = block_open(&e->env, path, e->cache, &block, &why) == ERR_OK;
+    enum err_code rc = tenant_block_path(t, ulid->text, path, sizeof(path), &why);
+    if (!rc) rc = block_open(&e->env, path, e->cache, &block, &why);
+    if (rc == ERR_IO || rc == ERR_NO_MEMORY || list->disk_fails) { /* the next start will see */
+        if (block) block_unref(block);
+        return;
+    }
+    bool ours = !rc;
     if (ours) {
         const struct block_info *info = block_info(block);
-        bool unfinished = info->sequence >= t->next_sequence &&
-                          info->created_ms >= list->created_ms && list->log_is_whole;
-        ours = info->incarnation == t->incarnation && (unfinished || is_expired(e, info));
+        bool is_copy =
+            strcmp(info->ulid.text, ulid->text) != 0; /* somebody's, under another name */
+        ours = !is_copy && (is_elsewhere(list, info) ||
+                            (info->incarnation == t->incarnation && is_expired(t, info)));
         if (ours) block_drop_file(block);
         block_unref(block);
     }
+    snprintf(aside, sizeof(aside), "%s" ASIDE, path);
+    if (!ours) err_ignore(io_rename(e->env.io, path, aside, &why)); /* or else at the next start */
     log_msg(e->env.log, LOG_WARN,
-            ours ? "block of an unfinished flush or removal removed"
-                 : "a block that the catalog does not know",
+            ours ? "block of an unfinished flush, merge or removal removed"
+                 : "a block that the catalog does not know, set aside as *" ASIDE,
             LOG_CSTR("file", path));
 }
 
@@ -167,6 +208,7 @@ static enum err_code open_blocks(struct tenant *t, const struct catalog_tenant *
     if (!rc) rc = show_blocks(&list, err);
     for (size_t i = 0; i < list.n_opened; i++) block_unref(list.opened[i]);
     mem_free(list.opened);
+    mem_free(list.left_out);
     mem_free(list.items);
     return rc ? err_context(err, "blocks of tenant %s", t->name) : rc;
 }

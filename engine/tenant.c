@@ -6,6 +6,8 @@
 #include "base/hash.h"
 #include "engine/engine_private.h"
 
+static_assert(TENANT_LEVELS == COMPACT_LEVEL_MAX + 1, "each level is counted");
+
 /* ---- names ---- */
 
 static bool name_char(char c)
@@ -75,9 +77,14 @@ static void metrics_open(struct tenant *t)
         .overwritten = metric_counter(m, "quipu_head_overwritten_total",
                                       "Samples that replaced another value at their time.", label),
         .series = metric_gauge(m, "quipu_tenant_active_series", "Series in memory.", label),
-        .blocks = metric_gauge(m, "quipu_blocks", "Blocks that are served.", label),
         .block_bytes = metric_gauge(m, "quipu_block_bytes", "Size of the blocks.", label),
     };
+    for (unsigned level = 0; level <= COMPACT_LEVEL_MAX; level++) {
+        char labels[sizeof(label) + 16];
+        snprintf(labels, sizeof(labels), "level=\"%u\",%s", level, label);
+        t->metrics.blocks[level] =
+            metric_gauge(m, "quipu_blocks", "Blocks that are served, by level.", labels);
+    }
 }
 
 static enum err_code make_blocks_dir(struct tenant *t, struct err *err)
@@ -160,6 +167,7 @@ void tenant_free(struct tenant *t)
     lock_destroy(&t->metadata_lock);
     mem_free(t->recovered);
     mem_free(t->doubtful);
+    mem_free(t->compact.refused);
     mem_free(t->blocks_dir);
     mem_free(t->name);
     mem_free(t);
@@ -235,6 +243,7 @@ void tenant_stats(struct tenant *t, struct tenant_stats *out)
     out->blocks = view->n_blocks;
     for (size_t i = 0; i < view->n_blocks; i++) {
         const struct block_info *info = block_info(view->blocks[i]);
+        out->blocks_by_level[MIN_OF(info->level, (uint32_t)TENANT_LEVELS - 1)]++;
         out->block_bytes += info->file_bytes;
         out->block_samples += info->n_samples;
     }

@@ -11,6 +11,7 @@
 #define QUIPU_ENGINE_TENANT_H
 
 #include "base/metric.h"
+#include "engine/compact.h"
 #include "engine/engine.h"
 #include "engine/head.h"
 #include "engine/view.h"
@@ -30,7 +31,8 @@ struct idle_mark {
 };
 
 struct tenant_metrics {
-    struct metric *stored, *out_of_order, *duplicate, *overwritten, *series, *blocks, *block_bytes;
+    struct metric *stored, *out_of_order, *duplicate, *overwritten, *series, *block_bytes;
+    struct metric *blocks[COMPACT_LEVEL_MAX + 1]; /* by level */
 };
 
 struct tenant {
@@ -55,6 +57,10 @@ struct tenant {
     struct block_info
         *recovered; /* blocks written while the WAL is replayed, not in the catalog yet */
     size_t n_recovered, recovered_cap;
+
+    _Atomic int64_t retention_ms; /* of the configuration; relaxed, as the next */
+    _Atomic uint64_t retention_bytes;
+    struct compact_memory compact;
 
     struct views views;
     _Atomic uint64_t first_pos, held_pos; /* see above; sequentially consistent */
@@ -101,6 +107,29 @@ MUST_USE enum err_code tenant_flush(struct tenant *tenant, bool recovering, stru
 MUST_USE enum err_code tenant_flush_recovered(struct tenant *tenant, struct err *err);
 /* Frees chunks and series that nobody can see any more. */
 void tenant_sweep(struct tenant *tenant);
+
+/* ---- block_swap.c; under the flush lock ---- */
+
+/* Blocks whose entry into the catalog failed: their files stay until it is known whether it did. */
+void tenant_doubt_blocks(struct tenant *tenant, const struct block_info *infos, size_t n);
+/* Before blocks are written in vain: does the catalog take changes at all? Asked when the last one failed. */
+MUST_USE enum err_code tenant_check_catalog(struct tenant *tenant, struct err *err);
+struct block_swap {
+    struct block *const *add; /* references pass to the view */
+    const struct block_info *infos;
+    size_t n_add;
+    const struct ulid *remove;
+    size_t n_remove;
+};
+/* In catalog and view. ERR_NOT_FOUND: one of `remove` is not in the view (any more). *in_doubt, with an error: the
+ * catalog may know the new blocks, so their files must stay. */
+MUST_USE enum err_code tenant_swap_blocks(struct tenant *tenant, const struct block_swap *swap,
+                                          bool *in_doubt, struct err *err);
+
+/* ---- retention.c ---- */
+
+/* Takes over what the configuration says of the tenant. */
+void tenant_apply_limits(struct tenant *tenant);
 /* Removes blocks beyond retention. */
 MUST_USE enum err_code tenant_retain(struct tenant *tenant, struct err *err);
 

@@ -133,7 +133,7 @@ static struct time_limits limits_now(struct tenant *t)
 {
     struct engine *e = t->engine;
     int64_t now = clock_wall_ms(e->env.clock);
-    int64_t retention = atomic_load_explicit(&e->limits.retention_ms, memory_order_relaxed);
+    int64_t retention = atomic_load_explicit(&t->retention_ms, memory_order_relaxed);
     int64_t future = atomic_load_explicit(&e->limits.future_max_ms, memory_order_relaxed);
     return (struct time_limits){retention > 0 && now > retention ? now - retention : 0,
                                 now + future};

@@ -557,6 +557,29 @@ enum err_code catalog_apply(struct catalog *c, const struct catalog_change *chan
     return rc ? err_context(err, "changing the catalog") : ERR_OK;
 }
 
+static enum err_code move_tenants(struct catalog *c, uint64_t pos, struct err *err)
+{
+    struct query q;
+    enum err_code rc =
+        query_init(&q, c, "moving tenants forward",
+                   "UPDATE tenants SET flushed_pos = ?1 WHERE flushed_pos < ?1", err);
+    if (!rc) {
+        query_u64(&q, pos);
+        rc = query_run(&q, err);
+    }
+    query_release(&q);
+    return rc;
+}
+
+enum err_code catalog_flushed_to(struct catalog *c, uint64_t pos, struct err *err)
+{
+    lock_take(&c->lock);
+    enum err_code rc = begin(c, err);
+    if (!rc) rc = end(c, move_tenants(c, pos, err), err);
+    lock_release(&c->lock);
+    return rc ? err_context(err, "changing the catalog") : ERR_OK;
+}
+
 static enum err_code list_blocks(struct catalog *c, uint64_t incarnation, struct listing *l,
                                  struct err *err)
 {

@@ -40,6 +40,8 @@ struct catalog_change {
 };
 MUST_USE enum err_code catalog_apply(struct catalog *catalog, const struct catalog_change *change,
                                      struct err *err);
+/* No tenant has records below `pos` that are not in blocks: each one's flushed_pos is at least there afterwards. */
+MUST_USE enum err_code catalog_flushed_to(struct catalog *catalog, uint64_t pos, struct err *err);
 typedef enum err_code catalog_block_fn(void *ctx, const struct block_info *block, struct err *err);
 MUST_USE enum err_code catalog_blocks(struct catalog *catalog, uint64_t incarnation,
                                       catalog_block_fn *fn, void *ctx, struct err *err);

@@ -403,6 +403,12 @@ static bool cut_candidate(struct wal *wal, uint64_t pos, uint64_t *index)
     return found;
 }
 
+bool wal_can_cut(struct wal *wal, uint64_t pos)
+{
+    uint64_t index;
+    return cut_candidate(wal, pos, &index);
+}
+
 static void cut_forget(struct wal *wal, uint64_t index)
 {
     lock_take(&wal->lock);

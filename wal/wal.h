@@ -94,6 +94,8 @@ uint64_t wal_begin_pos(struct wal *wal); /* of the oldest segment kept */
 uint64_t wal_disk_bytes(struct wal *wal);
 /* Bytes of records at or behind `pos`. Positions jump (wal/format.h): their distance says nothing. */
 uint64_t wal_bytes_from(struct wal *wal, uint64_t pos);
+/* Would wal_cut remove anything? */
+bool wal_can_cut(struct wal *wal, uint64_t pos);
 /* Removes segments that end at or before `pos`. Never the one being written. */
 MUST_USE enum err_code wal_cut(struct wal *wal, uint64_t pos, struct err *err);
 /* The last failure that writes met, for /-/ready; false when the log is well. */

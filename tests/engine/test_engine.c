@@ -430,7 +430,7 @@ static void strays_are_judged(void **state)
     snprintf(dir, sizeof(dir), "%s/tenants/default/blocks", f.dir);
     list_files(&f, "tenants/default/blocks", &files);
     CHECK_U64(files.n, 1);
-    /* A known sequence under an unknown name: not ours to remove. */
+    /* A copy under another name: not ours to remove. */
     snprintf(path, sizeof(path), "%s/01ARZ3NDEKTSV4RRFFQ69G5FAV.block", dir);
     copy_file(&f, files.paths[0], path);
     snprintf(path, sizeof(path), "%s/01ARZ3NDEKTSV4RRFFQ69G5FAX.block.tmp", dir);
