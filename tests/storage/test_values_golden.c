@@ -98,16 +98,28 @@ static void make_times(const struct golden *g, int64_t *t_ms)
 
 /* ---- Writing ---- */
 
-static void write_corpus(const struct golden *g, struct bytes b)
+/* What fuzz_values reads: u8 what to do, u16 n, then bytes. */
+static void write_input(const char *name, uint8_t what, size_t n, struct bytes b)
 {
     char path[256];
-    snprintf(path, sizeof(path), CORPUS "/%s", g->kind);
+    snprintf(path, sizeof(path), CORPUS "/%s", name);
     FILE *f = fopen(path, "wb");
     CHECK(f != NULL);
-    uint8_t head[3] = {g->expected ? 0 : 2, (uint8_t)g->n, (uint8_t)(g->n >> 8)};
+    uint8_t head[3] = {what, (uint8_t)n, (uint8_t)(n >> 8)};
     CHECK(fwrite(head, 1, sizeof(head), f) == sizeof(head));
     CHECK(fwrite(b.p, 1, b.len, f) == b.len);
     CHECK(fclose(f) == 0);
+}
+
+/* The chunk or column; of some also what it is made of, to encode; and one column of integers, behind its chunk's head. */
+static void write_corpus(const struct golden *g, struct bytes b, const double *v)
+{
+    char name[64];
+    write_input(g->kind, g->expected ? 0 : 2, g->n, b);
+    snprintf(name, sizeof(name), "encode-%s", g->kind);
+    if (g->n == 20) write_input(name, 3, g->n, bytes_of(v, g->n * sizeof(*v)));
+    if (!g->expected) write_input(name, 4, g->n, bytes_of(v, g->n * sizeof(*v)));
+    if (!strcmp(g->kind, "framed")) write_input("integers", 1, g->n, bytes_of(b.p + 3, b.len - 3));
 }
 
 static void write_one(FILE *f, const struct golden *g)
@@ -132,7 +144,7 @@ static void write_one(FILE *f, const struct golden *g)
         fprintf(f, "%s%016" PRIx64, i % 6 ? " " : "\n", bits);
     }
     fprintf(f, "\n");
-    write_corpus(g, buf_bytes(&b));
+    write_corpus(g, buf_bytes(&b), v);
     buf_release(&b);
 }
 
