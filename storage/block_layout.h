@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 
 #include "storage/block.h"
+#include "storage/block_refs.h"
 #include "storage/page_file.h"
 
 struct block_name {
@@ -37,31 +38,7 @@ void block_head_encode(struct buf *out, const struct block_info *info);
 MUST_USE enum err_code block_head_decode(struct reader *r, struct block_info *info,
                                          struct err *err);
 
-/* ---- refs: statistics of chunks ---- */
-#define META_BYTES_MIN 4
-/* before_ms: t_max_ms of the series' chunk before, or the group's base time. */
-void meta_encode(struct buf *out, const struct chunk_meta *meta, int64_t before_ms);
-/* first: there is no chunk before, any time will do. Checks that the fields go together. */
-MUST_USE enum err_code meta_decode(struct reader *r, int64_t before_ms, bool first,
-                                   struct chunk_meta *meta, struct err *err);
-
-/* The chunks of one series, in a group's item. */
-struct chunk_refs {
-    uint64_t next_chunk; /* number of the chunk that chunk_refs_next tells about next */
-    uint32_t n_left;
-    bool first;
-    int64_t before_ms;
-    struct reader r;
-};
-/* Of the k-th series in a group. */
-MUST_USE enum err_code chunk_refs_find(struct bytes group, unsigned k, struct chunk_refs *out,
-                                       struct err *err);
-/* Needs n_left > 0. *chunk: its number. */
-MUST_USE enum err_code chunk_refs_next(struct chunk_refs *refs, struct chunk_meta *meta,
-                                       uint64_t *chunk, struct err *err);
-
-/* What a series takes in refs and in labels at the least: bounds the number of series by the bytes there are. */
-#define SERIES_REFS_BYTES_MIN (2 + META_BYTES_MIN)
+/* What a series takes in labels at the least: bounds the number of series by the bytes there are. */
 #define SERIES_LABELS_BYTES_MIN 2
 
 /* ---- labels: lists of pair numbers ---- */
@@ -91,10 +68,22 @@ MUST_USE enum err_code block_pairs(struct block *b, struct page_cursor *cursor, 
                                    struct pair_list *out, struct err *err);
 MUST_USE enum err_code block_refs(struct block *b, struct page_cursor *cursor, uint32_t id,
                                   struct chunk_refs *out, struct err *err);
-/* Decodes a chunk and checks its times against its statistics. */
-MUST_USE enum err_code block_decode_chunk(struct block *b, struct page_cursor *cursor,
-                                          uint64_t chunk, const struct chunk_meta *meta,
-                                          int64_t mint_ms, int64_t maxt_ms, struct samples *out,
-                                          struct err *err);
+
+/* Where a reader of samples is. */
+struct chunk_cursor {
+    struct page_cursor chunks, times;
+};
+void chunk_cursor_release(struct chunk_cursor *cursor);
+/* The chunk's bytes; for a family those of all its members. */
+MUST_USE enum err_code block_chunk_item(struct block *b, struct chunk_cursor *cursor,
+                                        const struct chunk_ref *ref, struct bytes *item,
+                                        struct err *err);
+/* Decodes a time column; *n: how many times it has. */
+MUST_USE enum err_code block_check_times(struct block *b, struct page_cursor *cursor,
+                                         uint32_t column, size_t *n, struct err *err);
+/* Decodes a chunk, checks its times against its statistics, and appends what is in [mint_ms, maxt_ms]. */
+MUST_USE enum err_code block_decode_chunk(struct block *b, struct chunk_cursor *cursor,
+                                          const struct chunk_ref *ref, int64_t mint_ms,
+                                          int64_t maxt_ms, struct samples *out, struct err *err);
 
 #endif

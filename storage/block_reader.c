@@ -17,9 +17,13 @@ static enum err_code check_counts(struct block *b, struct err *err)
     const struct page_section *s = b->file.sections;
     uint64_t n_groups = block_n_groups(b->info.n_series);
     uint64_t n_pairs = s[SECTION_VALUES].n_items, n_names = s[SECTION_NAMES].n_items;
-    if (s[SECTION_CHUNKS].n_items == b->info.n_chunks && s[SECTION_REFS].n_items == n_groups &&
-        s[SECTION_LABELS].n_items == n_groups &&
-        s[SECTION_REFS].raw_bytes / SERIES_REFS_BYTES_MIN >= b->info.n_series &&
+    bool v1 = b->file.version == 1;
+    uint64_t refs_bytes_min = v1 ? SERIES_REFS_BYTES_MIN_V1 : SERIES_REFS_BYTES_MIN;
+    /* Several series may share a chunk since version 2. */
+    bool chunks_ok = v1 ? s[SECTION_CHUNKS].n_items == b->info.n_chunks
+                        : s[SECTION_CHUNKS].n_items <= b->info.n_chunks;
+    if (chunks_ok && s[SECTION_REFS].n_items == n_groups && s[SECTION_LABELS].n_items == n_groups &&
+        s[SECTION_REFS].raw_bytes / refs_bytes_min >= b->info.n_series &&
         s[SECTION_LABELS].raw_bytes / SERIES_LABELS_BYTES_MIN >= b->info.n_series &&
         n_names <= n_pairs && (n_names > 0) == (n_pairs > 0) &&
         s[SECTION_POSTINGS].n_items == n_pairs + n_names)
@@ -127,9 +131,13 @@ const struct block_info *block_info(const struct block *block)
 
 size_t block_sections(const struct block *block, struct block_section_info *out, size_t cap)
 {
+    static const enum block_section in_file[BLOCK_SECTIONS] = {
+        SECTION_CHUNKS, SECTION_TIMES, SECTION_REFS,    SECTION_LABELS,
+        SECTION_VALUES, SECTION_NAMES, SECTION_POSTINGS};
     size_t n = 0;
-    for (size_t id = 1; id <= BLOCK_SECTIONS && n < cap; id++) {
-        const struct page_section *s = &block->file.sections[id];
+    for (size_t i = 0; i < BLOCK_SECTIONS && n < cap; i++) {
+        const struct page_section *s = &block->file.sections[in_file[i]];
+        if (!s->id) continue;
         out[n] =
             (struct block_section_info){.off = s->off, .bytes = s->bytes, .n_pages = s->n_pages};
         strncpy(out[n++].name, section_name(s->id), sizeof(out->name) - 1);
@@ -264,128 +272,106 @@ enum err_code block_label_values(struct block *b, struct str name, struct arena 
     return ERR_OK;
 }
 
-/* ---- samples ---- */
+/* ---- chunk lists ---- */
 
 enum err_code block_refs(struct block *b, struct page_cursor *cursor, uint32_t id,
                          struct chunk_refs *out, struct err *err)
 {
     ASSERT(id < b->n_series);
     struct bytes item;
-    enum err_code rc =
-        page_file_item(&b->file, cursor, SECTION_REFS, id / BLOCK_GROUP_SERIES, &item, err);
+    uint32_t group = id / BLOCK_GROUP_SERIES;
+    enum err_code rc = page_file_item(&b->file, cursor, SECTION_REFS, group, &item, err);
     if (rc) return rc;
-    rc = chunk_refs_find(item, id % BLOCK_GROUP_SERIES, out, err);
+    uint32_t n_series = MIN_OF(b->n_series - group * BLOCK_GROUP_SERIES, BLOCK_GROUP_SERIES);
+    rc = chunk_refs_find(b->file.version, item, n_series, id % BLOCK_GROUP_SERIES, out, err);
     return rc ? page_cursor_context(&b->file, cursor, err) : ERR_OK;
 }
 
-enum err_code block_decode_chunk(struct block *b, struct page_cursor *cursor, uint64_t chunk,
-                                 const struct chunk_meta *meta, int64_t mint_ms, int64_t maxt_ms,
-                                 struct samples *out, struct err *err)
-{
-    struct bytes item;
-    enum err_code rc = page_file_item(&b->file, cursor, SECTION_CHUNKS, chunk, &item, err);
-    if (rc) return rc;
-    enum chunk_encoding encoding;
-    uint32_t n;
-    size_t from = out->n;
-    rc = chunk_peek(item, &encoding, &n, err);
-    if (!rc && n != meta->n)
-        rc = err_set(err, ERR_CORRUPT, "%" PRIu32 " samples where the index says %" PRIu32, n,
-                     meta->n);
-    if (!rc) rc = chunk_decode(item, mint_ms, maxt_ms, out, err);
-    /* Samples are in order within a chunk: the ends are enough to keep them in order across chunks. */
-    if (!rc && out->n > from &&
-        (out->t_ms[from] < meta->t_min_ms || out->t_ms[out->n - 1] > meta->t_max_ms)) {
-        out->n = from;
-        rc = err_set(err, ERR_CORRUPT, "samples outside the times that the index says");
-    }
-    return rc ? page_cursor_context(&b->file, cursor, err) : ERR_OK;
-}
-
-enum err_code block_read(struct block *b, uint32_t id, int64_t mint_ms, int64_t maxt_ms,
-                         struct samples *out, struct err *err)
-{
-    struct page_cursor index = {0}, chunks = {0};
+/* A walk over the chunks of a series that overlap a span of time. */
+struct walk {
+    struct block *b;
+    int64_t mint_ms, maxt_ms;
+    struct page_cursor index;
     struct chunk_refs refs;
-    size_t n_before = out->n;
-    enum err_code rc = block_refs(b, &index, id, &refs, err);
-    while (!rc && refs.n_left) {
-        struct chunk_meta meta;
-        uint64_t chunk;
-        rc = chunk_refs_next(&refs, &meta, &chunk, err);
-        if (rc) {
-            page_cursor_context(&b->file, &index, err);
-            break;
+};
+
+static enum err_code walk_init(struct walk *w, struct block *b, uint32_t id, int64_t mint_ms,
+                               int64_t maxt_ms, struct err *err)
+{
+    *w = (struct walk){.b = b, .mint_ms = mint_ms, .maxt_ms = maxt_ms};
+    return block_refs(b, &w->index, id, &w->refs, err);
+}
+
+/* False at the end, or with *rc set. */
+static bool walk_next(struct walk *w, struct chunk_ref *ref, enum err_code *rc, struct err *err)
+{
+    while (w->refs.n_left) {
+        *rc = chunk_refs_next(&w->refs, ref, err);
+        if (*rc) {
+            page_cursor_context(&w->b->file, &w->index, err);
+            return false;
         }
-        if (meta.t_min_ms > maxt_ms) break;
-        if (meta.t_max_ms < mint_ms) continue;
-        rc = block_decode_chunk(b, &chunks, chunk, &meta, mint_ms, maxt_ms, out, err);
+        if (ref->meta.t_min_ms > w->maxt_ms) return false;
+        if (ref->meta.t_max_ms >= w->mint_ms) return true;
     }
-    page_cursor_release(&index);
-    page_cursor_release(&chunks);
-    if (!rc) return ERR_OK;
-    out->n = n_before;
-    return err_context(err, "samples of series %" PRIu32, id);
+    return false;
 }
 
 enum err_code block_overlaps(struct block *b, uint32_t id, int64_t mint_ms, int64_t maxt_ms,
                              bool *out, struct err *err)
 {
-    struct page_cursor index = {0};
-    struct chunk_refs refs;
+    struct walk w;
+    struct chunk_ref ref;
     *out = false;
-    enum err_code rc = block_refs(b, &index, id, &refs, err);
-    while (!rc && refs.n_left) {
-        struct chunk_meta meta;
-        uint64_t chunk;
-        rc = chunk_refs_next(&refs, &meta, &chunk, err);
-        if (rc) page_cursor_context(&b->file, &index, err);
-        if (rc || meta.t_min_ms > maxt_ms) break;
-        if (meta.t_max_ms < mint_ms) continue;
-        *out = true;
-        break;
-    }
-    page_cursor_release(&index);
+    enum err_code rc = walk_init(&w, b, id, mint_ms, maxt_ms, err);
+    if (!rc) *out = walk_next(&w, &ref, &rc, err);
+    page_cursor_release(&w.index);
     return rc ? err_context(err, "chunks of series %" PRIu32, id) : ERR_OK;
 }
 
 enum err_code block_metas(struct block *b, uint32_t id, int64_t mint_ms, int64_t maxt_ms,
                           block_meta_fn *fn, void *ctx, struct err *err)
 {
-    struct page_cursor index = {0};
-    struct chunk_refs refs;
-    enum err_code rc = block_refs(b, &index, id, &refs, err);
-    while (!rc && refs.n_left) {
-        struct chunk_meta meta;
-        uint64_t chunk;
-        rc = chunk_refs_next(&refs, &meta, &chunk, err);
-        if (rc) page_cursor_context(&b->file, &index, err);
-        if (rc || meta.t_min_ms > maxt_ms) break;
-        if (meta.t_max_ms >= mint_ms) rc = fn(ctx, &meta, err);
-    }
-    page_cursor_release(&index);
+    struct walk w;
+    struct chunk_ref ref;
+    enum err_code rc = walk_init(&w, b, id, mint_ms, maxt_ms, err);
+    while (!rc && walk_next(&w, &ref, &rc, err)) rc = fn(ctx, &ref.meta, err);
+    page_cursor_release(&w.index);
     return rc ? err_context(err, "chunks of series %" PRIu32, id) : ERR_OK;
+}
+
+/* ---- samples ---- */
+
+enum err_code block_read(struct block *b, uint32_t id, int64_t mint_ms, int64_t maxt_ms,
+                         struct samples *out, struct err *err)
+{
+    struct walk w;
+    struct chunk_cursor cursor = {0};
+    struct chunk_ref ref;
+    size_t n_before = out->n;
+    enum err_code rc = walk_init(&w, b, id, mint_ms, maxt_ms, err);
+    while (!rc && walk_next(&w, &ref, &rc, err))
+        rc = block_decode_chunk(b, &cursor, &ref, mint_ms, maxt_ms, out, err);
+    page_cursor_release(&w.index);
+    chunk_cursor_release(&cursor);
+    if (!rc) return ERR_OK;
+    out->n = n_before;
+    return err_context(err, "samples of series %" PRIu32, id);
 }
 
 enum err_code block_chunks(struct block *b, uint32_t id, block_chunk_fn *fn, void *ctx,
                            struct err *err)
 {
-    struct page_cursor index = {0}, chunks = {0};
-    struct chunk_refs refs;
-    enum err_code rc = block_refs(b, &index, id, &refs, err);
-    while (!rc && refs.n_left) {
-        struct chunk_meta meta;
-        uint64_t chunk;
+    struct walk w;
+    struct chunk_cursor cursor = {0};
+    struct chunk_ref ref;
+    enum err_code rc = walk_init(&w, b, id, INT64_MIN, INT64_MAX, err);
+    while (!rc && walk_next(&w, &ref, &rc, err)) {
         struct bytes item;
-        rc = chunk_refs_next(&refs, &meta, &chunk, err);
-        if (rc) {
-            page_cursor_context(&b->file, &index, err);
-            break;
-        }
-        rc = page_file_item(&b->file, &chunks, SECTION_CHUNKS, chunk, &item, err);
-        if (!rc) rc = fn(ctx, &meta, item, err);
+        rc = block_chunk_item(b, &cursor, &ref, &item, err);
+        if (!rc) rc = fn(ctx, &ref.meta, item, err);
     }
-    page_cursor_release(&index);
-    page_cursor_release(&chunks);
+    page_cursor_release(&w.index);
+    chunk_cursor_release(&cursor);
     return rc;
 }

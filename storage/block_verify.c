@@ -6,6 +6,7 @@
 #include "base/hash.h"
 #include "storage/block_layout.h"
 #include "storage/chunk_codec.h"
+#include "storage/family.h"
 #include "storage/postings.h"
 
 struct tally {
@@ -19,8 +20,10 @@ struct verifier {
     struct err *first;     /* the first problem */
     bool labels_known;     /* all label lists could be read: postings can be compared */
     struct tally *tallies; /* per pair, then per name */
-    struct page_cursor lists, values, refs, chunks, postings;
-    uint64_t next_chunk, n_samples;
+    uint8_t *chunk_uses;   /* per item of chunks: series that refer to it, 255 at most */
+    struct page_cursor lists, values, refs, postings;
+    struct chunk_cursor chunks;
+    uint64_t n_chunks, n_samples;
     int64_t t_min_ms, t_max_ms;
 };
 
@@ -45,7 +48,7 @@ static uint64_t series_hash(uint32_t id)
 
 static void check_pages(struct verifier *v)
 {
-    for (unsigned id = 1; id <= BLOCK_SECTIONS; id++) {
+    for (unsigned id = 1; id <= BLOCK_SECTIONS; id++) { /* one that is not there has no pages */
         for (size_t i = 0; i < v->b->file.sections[id].n_pages; i++) {
             struct err err;
             if (page_file_check(&v->b->file, id, i, &err)) report(v, &err);
@@ -143,19 +146,25 @@ static bool same_meta(const struct chunk_meta *a, const struct chunk_meta *b)
            double_bits(a->min) == double_bits(b->min) && double_bits(a->max) == double_bits(b->max);
 }
 
-static enum err_code check_chunk(struct verifier *v, uint64_t chunk, const struct chunk_meta *meta,
-                                 struct samples *s, struct err *err)
+static enum err_code check_chunk(struct verifier *v, const struct chunk_ref *ref, struct samples *s,
+                                 struct err *err)
 {
     samples_reset(s);
     arena_reset(s->arena);
-    enum err_code rc =
-        block_decode_chunk(v->b, &v->chunks, chunk, meta, INT64_MIN, INT64_MAX, s, err);
+    enum err_code rc = block_decode_chunk(v->b, &v->chunks, ref, INT64_MIN, INT64_MAX, s, err);
     if (rc) return rc;
     struct chunk_meta found;
     chunk_meta_make(s, 0, s->n, &found);
-    if (same_meta(&found, meta)) return ERR_OK;
+    if (same_meta(&found, &ref->meta)) return ERR_OK;
     return err_set(err, ERR_CORRUPT, "statistics of chunk %" PRIu64 " are not those of its samples",
-                   chunk);
+                   ref->item);
+}
+
+static void count_use(struct verifier *v, const struct chunk_ref *ref)
+{
+    if (ref->item >= v->b->file.sections[SECTION_CHUNKS].n_items) return; /* check_chunk says so */
+    uint8_t *uses = &v->chunk_uses[ref->item];
+    *uses += *uses < UINT8_MAX;
 }
 
 static enum err_code check_series(struct verifier *v, uint32_t id, struct samples *s,
@@ -164,22 +173,49 @@ static enum err_code check_series(struct verifier *v, uint32_t id, struct sample
     struct chunk_refs refs;
     enum err_code rc = block_refs(v->b, &v->refs, id, &refs, err);
     if (rc) return rc;
-    if (refs.next_chunk != v->next_chunk) complain(v, "chunk numbers at series", id);
-    v->next_chunk = refs.next_chunk + refs.n_left;
     while (refs.n_left) {
-        struct chunk_meta meta;
-        uint64_t chunk;
-        rc = chunk_refs_next(&refs, &meta, &chunk, err);
+        struct chunk_ref ref;
+        rc = chunk_refs_next(&refs, &ref, err);
         if (rc) return page_cursor_context(&v->b->file, &v->refs, err);
-        v->n_samples += meta.n;
-        v->t_min_ms = MIN_OF(v->t_min_ms, meta.t_min_ms);
-        v->t_max_ms = MAX_OF(v->t_max_ms, meta.t_max_ms);
-        rc = check_chunk(v, chunk, &meta, s, err);
+        v->n_chunks++;
+        v->n_samples += ref.meta.n;
+        v->t_min_ms = MIN_OF(v->t_min_ms, ref.meta.t_min_ms);
+        v->t_max_ms = MAX_OF(v->t_max_ms, ref.meta.t_max_ms);
+        count_use(v, &ref);
+        rc = check_chunk(v, &ref, s, err);
         if (!rc) continue;
         err_context(err, "series %" PRIu32, id);
         report(v, err);
     }
     return ERR_OK;
+}
+
+/* Each chunk belongs to a series, one of a family to all its members, and none to more. */
+static void check_uses(struct verifier *v)
+{
+    for (uint32_t i = 0; i < v->b->file.sections[SECTION_CHUNKS].n_items; i++) {
+        struct err err;
+        struct bytes item;
+        size_t expected = 1, n_members;
+        bool has_count;
+        if (v->chunk_uses[i] == 1) continue;
+        if (v->chunk_uses[i] > 1 &&
+            page_file_item(&v->b->file, &v->chunks.chunks, SECTION_CHUNKS, i, &item, &err) ==
+                ERR_OK &&
+            family_peek(item, &n_members, &has_count, &err) == ERR_OK)
+            expected = n_members + has_count;
+        if (v->chunk_uses[i] != expected) complain(v, "series that refer to chunk", i);
+    }
+}
+
+/* Time columns decode, whoever refers to them. */
+static void check_times(struct verifier *v)
+{
+    for (uint32_t i = 0; i < v->b->file.sections[SECTION_TIMES].n_items; i++) {
+        struct err err;
+        size_t n;
+        if (block_check_times(v->b, &v->chunks.times, i, &n, &err)) report(v, &err);
+    }
 }
 
 static void check_all_series(struct verifier *v)
@@ -198,9 +234,10 @@ static void check_all_series(struct verifier *v)
         report(v, &err);
     }
     const struct block_info *info = &v->b->info;
-    if (complete && (v->next_chunk != info->n_chunks || v->n_samples != info->n_samples ||
+    if (complete && (v->n_chunks != info->n_chunks || v->n_samples != info->n_samples ||
                      v->t_min_ms != info->t_min_ms || v->t_max_ms != info->t_max_ms))
         complain(v, "the footer's counts and times; samples found:", v->n_samples);
+    if (complete) check_uses(v);
     samples_release(&s);
     arena_release(&arena);
 }
@@ -243,14 +280,22 @@ enum err_code block_verify(struct block *b, block_problem_fn *fn, void *ctx, str
     err_clear(err);
     struct verifier v = {.b = b, .fn = fn, .ctx = ctx, .first = err};
     v.tallies = mem_calloc(MEM_STORAGE, (size_t)b->n_pairs + b->n_names, sizeof(*v.tallies));
-    if (!v.tallies) return err_set(err, ERR_NO_MEMORY, "checking a block");
+    v.chunk_uses = mem_calloc(MEM_STORAGE, b->file.sections[SECTION_CHUNKS].n_items, 1);
+    if (!v.tallies || !v.chunk_uses) {
+        err_set(err, ERR_NO_MEMORY, "checking a block");
+        goto out;
+    }
     check_pages(&v);
     check_values(&v);
     check_all_labels(&v);
+    check_times(&v);
     check_all_series(&v);
     check_postings(&v);
-    struct page_cursor *cursors[] = {&v.lists, &v.values, &v.refs, &v.chunks, &v.postings};
+    struct page_cursor *cursors[] = {&v.lists, &v.values, &v.refs, &v.postings};
     for (size_t i = 0; i < COUNT_OF(cursors); i++) page_cursor_release(cursors[i]);
+    chunk_cursor_release(&v.chunks);
+out:
     mem_free(v.tallies);
+    mem_free(v.chunk_uses);
     return err->code;
 }

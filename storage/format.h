@@ -91,21 +91,26 @@
  * x_k is z_0 + .. + z_k if k < j, else N - z_(k+1) - .. - z_(m-1), so that z_j is never needed. HAS_COUNT: the series
  * _count has the same bits as member m - 1, and takes no bytes.
  *
- * ---- Block file, version 1 ----
+ * ---- Block file, version 2 ----
  * Header (16 bytes):
  *   0 "QBLK"   4 u32 version   8 u32 0   12 u32 crc32c of bytes 0..11
  * From byte 16 on pages follow each other without gaps, section after section, then the footer, then the trailer.
  * Page: u32 stored_len, u32 raw_len | codec << 28, u32 crc32c of these 8 bytes and the payload, payload.
- *   codec 0: stored_len = raw_len bytes as they are; 1: one LZ4 block (used where it saves 5 % or more)
- * Unpacked, each page holds whole items: u32 n, n times u32 end of item (from the first item's start, not falling),
- * the items. A page is closed when the next item would take it over its section's size (16 or 32 KiB); an item that
- * is larger alone has a page of its own. Items of a section are numbered from 0 across its pages.
+ *   codec 0: stored_len = raw_len bytes as they are; 1: one LZ4 block; 2: one zstd frame, no smaller than 1/1024 of what
+ *   it holds. Packed only where that saves 5 % or more.
+ * Unpacked, each page holds whole items: for each the varint of its length, then the items. A page is closed when the
+ * next item would take it over its section's size (64 KiB of chunks, 16 KiB of the others); an item that is larger alone
+ * has a page of its own. Items of a section are numbered from 0 across its pages.
  *
  * A "pair" is a label's name and value. Pairs are numbered by name, then value (bytewise), series by their labels.
  * Sections, in this order:
- *   1 chunks    item = a chunk; those of one series in order of time, series after series
- *   2 refs      item = the chunks of 16 series (the last item: the rest): varint number of its first chunk, zz(base
- *               time), then for each series: varint n_chunks (>= 1), varint length of what follows, n_chunks statistics
+ *   1 chunks    item = a chunk, in any order. One of floats is a value chunk, or a family, the values of several series
+ *               at once; its times are elsewhere. Others are chunks with their own times, as above. Start times, where
+ *               the ref says so, stand before either: varint r - 1, zz(start - start before) for each run of r, until
+ *               there is one for each sample
+ *   7 times     item = a time column of at most 65,535. n times from the one numbered `start` of column c are its own, then
+ *               those of column c + 1 from its first on, and so forth; they rise all through
+ *   2 refs      item = the chunks of 16 series (the last item: the rest), see below
  *   3 labels    item = the labels of 16 series: for each varint n_shared, the number of pairs that are those of the
  *               series before (0 for the first), varint n_more, then n_more pairs, rising: varint number - number of
  *               the pair before - 1; the first pair of a series: varint number
@@ -114,23 +119,56 @@
  *   6 postings  item = numbers of the series that have the pair; after the last pair's, one per name: the series that
  *               have a label of that name. Tokens until the item ends: varint gap * 2 + run, where gap counts the
  *               numbers left out since the one before (since -1 at first); if run, varint r - 2 for r numbers in a row
- * Statistics of a chunk (struct chunk_meta): u8 flags, zz(t_min - t_max of the series' chunk before, or base time),
- *   varint t_max - t_min, varint n - 1, then by flags:
- *   1 INTS      the numbers are whole, within 2^53: zz(first), zz(last - first), zz(min - first), zz(max - first);
- *               without it: u64 bits each
- *   2 MONOTONE  min and max are first and last (or last and first, whichever is less): not written
- *   4 SAME      all four are the same bits: only the first is written
- *   8 HISTOGRAMS  there are histogram samples
- *  16 NO_FLOATS all four are NaN (the bits of 0x7ff8000000000000): none is written
- *  32 RESETS    varint n_resets follows the numbers; else it is 0
- *  64 FALLING   with MONOTONE: min is last and max is first
+ *
+ * Refs: varint base item, varint base column, zz(base time); a directory; then for each series its times and its list.
+ *   Directory, for each series: u8, bits 0-3: d; bits 4-7: length of the list, if 15: varint length - 15 follows.
+ *     d = 0: the series has times of its own: varint n_chunks, varint length of the times
+ *     else: no times; they (and n_chunks) are those of the series d before, in every number
+ *   Times, for each chunk: varint c: 0 if the chunk has its own times, else zz(column - column of the chunk before, at
+ *     first the base column) + 1, then zz(start - expected): expected is where the chunk before stops if the column is the
+ *     same, else 0; then varint n - 1; zz(t_min - base time) for the first chunk, varint t_min - t_max of the chunk before
+ *     - 1 for others; varint t_max - t_min
+ *   List: varint item - base item of the first chunk, then for each chunk u8 flags and what follows from them:
+ *     bits 0-1  kind: 0 as described so far; 3 the series is a member of a family: u8 its number in it (255: _count);
+ *               1 a member again, as in the last chunk of a family; 2 u8: 1 there are start times, 2 there are
+ *               histograms (then the chunk has its own times)
+ *     bit 6     zz(step - step before): the chunk's item is that of the chunk before plus step, where step is that of
+ *               before, at first 1 (of the first chunk 0)
+ *     bit 7     u8 form, else it is that of before, at first 0: e = 0..12: numbers are k / 10^e, k whole, within 2^53;
+ *               13: u64 bits each
+ *     bits 2-4  the floats' first, last, min and max: 0 there are no floats: all NaN (the bits of 0x7ff8000000000000);
+ *               1 all are the first; 2 first = min, last = max; 3 first = max, last = min; 4 any
+ *               form 13: first, then for shapes 2 to 4 last, then for 4 min and max
+ *               else: zz(first - last of the chunk before, 0 at first and after another form), zz(last - first), varint
+ *               min(first, last) - min, varint max - max(first, last)
+ *     bit 5     varint n_resets; else it is 0
  *
  * Footer: the block: 26 bytes ulid, varint incarnation, varint sequence, varint level, zz(t_min), varint t_max - t_min,
- *   varint n_series, varint n_samples, varint n_chunks, zz(created_ms); then varint n_sections; for each: u8 id, varint
- *   n_pages, and for each page: varint stored_len, varint raw_len * 2 + codec, varint number of items
+ *   varint n_series, varint n_samples, varint n_chunks (of all series: a family counts for each member), zz(created_ms);
+ *   then varint n_sections; for each: u8 id, varint n_pages, and for each page: varint stored_len, varint raw_len * 4 +
+ *   codec, varint number of items
  * Trailer (32 bytes): u64 footer_off, u32 footer_len, u32 crc32c of the footer, u32 version, u32 crc32c of bytes 0..19,
  *   "QBLKEND" and 0x0A
- * Every byte is covered: by the header's, a page's, the footer's or the trailer's checksum, or it is magic. */
+ * Every byte is covered: by the header's, a page's, the footer's or the trailer's checksum, or it is magic.
+ *
+ * ---- Block file, version 1 ----
+ * Read, no longer written. It differs:
+ *   Unpacked, a page is u32 n, n times u32 end of item (from the first item's start, not falling), the items.
+ *   There is no codec 2; the page table has varint raw_len * 2 + codec.
+ *   There is no section 7; all chunks have their own times. Those of one series are in order of time, series after series,
+ *   each belongs to one.
+ *   Refs: varint number of the first chunk, zz(base time), then for each series: varint n_chunks (>= 1), varint length of
+ *   what follows, n_chunks statistics.
+ *   Statistics of a chunk (struct chunk_meta): u8 flags, zz(t_min - t_max of the series' chunk before, or base time),
+ *     varint t_max - t_min, varint n - 1, then by flags:
+ *     1 INTS      the numbers are whole, within 2^53: zz(first), zz(last - first), zz(min - first), zz(max - first);
+ *                 without it: u64 bits each
+ *     2 MONOTONE  min and max are first and last (or last and first, whichever is less): not written
+ *     4 SAME      all four are the same bits: only the first is written
+ *     8 HISTOGRAMS  there are histogram samples
+ *    16 NO_FLOATS all four are NaN (the bits of 0x7ff8000000000000): none is written
+ *    32 RESETS    varint n_resets follows the numbers; else it is 0
+ *    64 FALLING   with MONOTONE: min is last and max is first */
 #ifndef QUIPU_STORAGE_FORMAT_H
 #define QUIPU_STORAGE_FORMAT_H
 
@@ -142,15 +180,19 @@
 
 #define BLOCK_MAGIC "QBLK"
 #define BLOCK_END_MAGIC "QBLKEND\n"
-#define BLOCK_VERSION 1
+#define BLOCK_VERSION 2
+#define BLOCK_VERSION_MIN 1
 #define BLOCK_HEADER_BYTES 16
 #define BLOCK_TRAILER_BYTES 32
 #define BLOCK_GROUP_SERIES 16
 
 #define PAGE_HEADER_BYTES 12
 #define PAGE_RAW_BYTES_MAX (UINT32_C(64) << 20) /* what one page may take in memory */
+#define PAGE_ITEM_BYTES_MAX (PAGE_RAW_BYTES_MAX - 64)
 #define PAGE_CODEC_SHIFT 28
-enum page_codec { PAGE_PLAIN = 0, PAGE_LZ4 = 1 };
+#define PAGE_TABLE_CODEC_BITS 2 /* 1 in version 1 */
+#define BLOCK_FOOTER_BYTES_MAX (UINT32_C(1) << 30)
+enum page_codec { PAGE_PLAIN = 0, PAGE_LZ4 = 1, PAGE_ZSTD = 2 };
 static_assert(PAGE_RAW_BYTES_MAX < UINT32_C(1) << PAGE_CODEC_SHIFT,
               "length and codec share a word");
 
@@ -160,9 +202,11 @@ enum block_section {
     SECTION_LABELS = 3,
     SECTION_VALUES = 4,
     SECTION_NAMES = 5,
-    SECTION_POSTINGS = 6
+    SECTION_POSTINGS = 6,
+    SECTION_TIMES = 7
 };
-#define BLOCK_SECTIONS 6
+#define BLOCK_SECTIONS 7
+#define BLOCK_SECTIONS_V1 6 /* all but the times */
 
 enum chunk_meta_flags {
     META_INTS = 1,
@@ -197,6 +241,23 @@ enum values_kind {
 #define VALUES_ORDER(tag) ((unsigned)(tag) >> 5 & 3u)
 #define VALUES_ORDER_SHIFT 5
 #define VALUES_CONSTANT_BITS 0x20u
+
+/* What stands in the refs of version 2 before and in front of a chunk's statistics. */
+#define REF_TIMES_OF_MASK 15u
+#define REF_LEN_SHIFT 4
+#define REF_LEN_MORE 15u
+enum ref_kind { REF_PLAIN = 0, REF_MEMBER_AGAIN = 1, REF_EXTRA = 2, REF_MEMBER = 3 };
+#define REF_KIND_MASK 3u
+enum ref_shape { REF_NO_FLOATS = 0, REF_SAME = 1, REF_RISING = 2, REF_FALLING = 3, REF_RANGE = 4 };
+#define REF_SHAPE_SHIFT 2
+#define REF_SHAPE_MASK 7u
+#define REF_RESETS 32u
+#define REF_STEP 64u
+#define REF_FORM 128u
+#define REF_EXTRA_STARTS 1u
+#define REF_EXTRA_HISTOGRAMS 2u
+#define REF_FORM_DECIMALS_MAX 12
+#define REF_FORM_RAW 13
 
 enum chunk_row { CHUNK_ROW_FLOAT = 0, CHUNK_ROW_HISTOGRAM = 1, CHUNK_ROW_DELTA = 2 };
 

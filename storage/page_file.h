@@ -1,5 +1,6 @@
 /* storage/page_file.h: the container of a block: sections of items in checksummed pages, a footer, a trailer
- * (storage/format.h). Knows nothing of what items mean.
+ * (storage/format.h). Knows nothing of what items mean. Version 2 is written, 1 and 2 are read; in the page cache a page
+ * is in one form: u32 n, u32 end of each item from the first one's start, the items.
  * Threads: a writer is its owner's; a page_file may be read by many at once. */
 #ifndef QUIPU_STORAGE_PAGE_FILE_H
 #define QUIPU_STORAGE_PAGE_FILE_H
@@ -7,6 +8,7 @@
 #include "base/bytes.h"
 #include "storage/format.h"
 #include "storage/page_cache.h"
+#include "storage/page_pack.h"
 
 struct page_entry {
     uint64_t off; /* of the page's header in the file */
@@ -29,21 +31,23 @@ struct page_section {
 
 struct page_writer {
     struct file *file;
-    uint64_t off;      /* of the next page */
-    struct buf out;    /* written pages that wait for one larger write */
-    struct buf items;  /* of the open page, one behind the other */
-    struct buf ends;   /* u32 each */
-    struct buf raw;    /* scratch: a page before and */
-    struct buf packed; /* after LZ4 */
+    uint64_t off;     /* of the next page */
+    struct buf out;   /* written pages that wait for one larger write */
+    struct buf items; /* of the open page, one behind the other */
+    struct buf lens;  /* a varint each */
+    uint32_t n_items; /* of the open page */
+    struct buf raw;   /* scratch: a page before it is packed */
+    struct page_packer packer;
     size_t page_bytes; /* of the open section */
     struct page_section sections[BLOCK_SECTIONS];
     size_t n_sections;
 };
 
 /* Writes the header. The file stays the caller's. */
-MUST_USE enum err_code page_writer_init(struct page_writer *w, struct file *file, struct err *err);
+MUST_USE enum err_code page_writer_init(struct page_writer *w, struct file *file,
+                                        enum page_effort effort, struct err *err);
 void page_writer_begin(struct page_writer *w, enum block_section id, size_t page_bytes);
-/* ERR_LIMIT: larger than PAGE_RAW_BYTES_MAX, or too many items. */
+/* ERR_LIMIT: larger than PAGE_ITEM_BYTES_MAX, or too many items. */
 MUST_USE enum err_code page_writer_item(struct page_writer *w, struct bytes item, struct err *err);
 MUST_USE enum err_code page_writer_end(struct page_writer *w, struct err *err);
 /* Footer (`head`, then the page table) and trailer. *size: of the whole file. */
@@ -58,6 +62,7 @@ struct page_file {
     struct page_cache *cache;
     uint64_t file_id; /* in the cache */
     uint64_t size;
+    uint32_t version;
     uint32_t n_pages;
     struct page_section sections[BLOCK_SECTIONS + 1]; /* by id */
     uint8_t *footer;                                  /* head and page table */

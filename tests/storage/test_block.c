@@ -560,11 +560,12 @@ static void test_damage_costs_only_what_it_hits(void **state)
     struct rng rng;
     test_rng(&rng);
     struct fixture f;
-    fixture_init(&f, &rng, 500, 100);
+    fixture_init(&f, &rng, 900, 200);
     struct block_section_info sections[8];
     size_t n = block_sections(f.block, sections, COUNT_OF(sections));
-    CHECK_U64(n, 6);
+    CHECK_U64(n, 7);
     CHECK(strcmp(sections[0].name, "chunks") == 0);
+    CHECK(strcmp(sections[1].name, "times") == 0);
     CHECK(sections[0].n_pages > 3);
     struct image im = read_image(f.path);
     im.p[sections[0].off + 20] ^= 1; /* the first page of chunks */
@@ -605,9 +606,12 @@ static void test_verify_finds_wrong_statistics(void **state)
         struct chunk_meta meta;
         buf_init(&chunk, MEM_BASE);
         CHECK_OK(chunk_encode(&s, 0, s.n, &chunk, &meta, &err), &err);
+        buf_reset(&chunk); /* in an encoding that the writer does not look into */
+        CHECK_OK(chunk_encode_as(CHUNK_GORILLA, &s, 0, s.n, &chunk, &err), &err);
         if (kind == 1) meta.max = 8;
         if (kind == 2) meta.t_max_ms = 85; /* before the last sample */
         if (kind == 3) meta.n = 9;
+        if (kind == 3) meta.t_max_ms = 80;
         struct block_info info = {.incarnation = 1};
         ulid_make(&info.ulid, kind, &e.rng);
         struct block_writer *w;
