@@ -42,14 +42,19 @@ static bool all_whole(const double *v, uint32_t n)
     return true;
 }
 
-static void encode_side(struct buf *out, const struct histogram_span *spans, uint32_t n_spans,
-                        const double *counts, uint32_t n, bool whole)
+static void encode_spans(struct buf *out, const struct histogram_span *spans, uint32_t n_spans)
 {
     buf_varint(out, n_spans);
     for (uint32_t i = 0; i < n_spans; i++) {
         buf_zigzag(out, spans[i].offset);
         buf_varint(out, spans[i].length);
     }
+}
+
+static void encode_side(struct buf *out, const struct histogram_span *spans, uint32_t n_spans,
+                        const double *counts, uint32_t n, bool whole)
+{
+    encode_spans(out, spans, n_spans);
     int64_t before = 0;
     for (uint32_t i = 0; i < n; i++) {
         if (whole) {
@@ -67,6 +72,12 @@ static void encode_count(struct buf *out, double v, bool whole)
         buf_varint(out, (uint64_t)v);
     else
         buf_double(out, v);
+}
+
+static void encode_bounds(struct buf *out, const struct histogram *h)
+{
+    buf_varint(out, h->n_bounds);
+    for (uint32_t i = 0; i < h->n_bounds; i++) buf_double(out, h->bounds[i]);
 }
 
 void histogram_encode(struct buf *out, const struct histogram *h)
@@ -92,9 +103,20 @@ void histogram_encode(struct buf *out, const struct histogram *h)
     }
     encode_side(out, h->pos_spans, h->n_pos_spans, h->pos, h->n_pos, whole);
     if (has_neg) encode_side(out, h->neg_spans, h->n_neg_spans, h->neg, h->n_neg, whole);
-    if (!custom) return;
-    buf_varint(out, h->n_bounds);
-    for (uint32_t i = 0; i < h->n_bounds; i++) buf_double(out, h->bounds[i]);
+    if (custom) encode_bounds(out, h);
+}
+
+/* zz(schema) * 2 + (there is a threshold), f64 threshold, both sides' spans, custom schema: bounds. */
+void histogram_layout_encode(struct buf *out, const struct histogram *h)
+{
+    bool custom = h->schema == HISTOGRAM_SCHEMA_CUSTOM,
+         has_threshold = double_bits(h->zero_threshold);
+    ASSERT(custom || h->n_bounds == 0);
+    buf_varint(out, zigzag_encode(h->schema) * 2 + has_threshold);
+    if (has_threshold) buf_double(out, h->zero_threshold);
+    encode_spans(out, h->pos_spans, h->n_pos_spans);
+    encode_spans(out, h->neg_spans, h->n_neg_spans);
+    if (custom) encode_bounds(out, h);
 }
 
 /* ---- decoding ---- */
@@ -188,6 +210,12 @@ static double decode_count(struct reader *r, bool whole)
     return (double)v;
 }
 
+static bool known_schema(int64_t schema)
+{
+    return schema == HISTOGRAM_SCHEMA_CUSTOM ||
+           (schema >= HISTOGRAM_SCHEMA_MIN && schema <= HISTOGRAM_SCHEMA_MAX);
+}
+
 static enum err_code decode_head(struct reader *r, struct histogram *h, uint8_t *flags,
                                  struct err *err)
 {
@@ -197,8 +225,7 @@ static enum err_code decode_head(struct reader *r, struct histogram *h, uint8_t 
                        HISTOGRAM_VERSION);
     *flags = reader_u8(r);
     int64_t schema = reader_zigzag(r);
-    if (*flags & ~FLAGS_KNOWN || (schema != HISTOGRAM_SCHEMA_CUSTOM &&
-                                  (schema < HISTOGRAM_SCHEMA_MIN || schema > HISTOGRAM_SCHEMA_MAX)))
+    if (*flags & ~FLAGS_KNOWN || !known_schema(schema))
         return err_set(err, ERR_CORRUPT, "histogram: flags %02x, schema %" PRId64, *flags, schema);
     h->schema = (int32_t)schema;
     h->reset_hint = *flags & FLAG_HINT;
@@ -236,6 +263,30 @@ enum err_code histogram_decode(struct reader *r, struct arena *arena, struct his
     if (r->failed) return err_set(err, ERR_CORRUPT, "histogram: cut short or malformed");
     *out = h;
     return ERR_OK;
+}
+
+enum err_code histogram_layout_decode(struct reader *r, struct arena *arena, struct histogram *h,
+                                      struct err *err)
+{
+    *h = (struct histogram){0};
+    uint64_t head = reader_varint(r);
+    int64_t schema = zigzag_decode(head / 2);
+    if (head % 2) h->zero_threshold = reader_double(r);
+    if (r->failed || !known_schema(schema))
+        return err_set(err, ERR_CORRUPT, "histogram: schema %" PRId64, schema);
+    h->schema = (int32_t)schema;
+    struct side pos = {0}, neg = {0};
+    enum err_code rc = decode_spans(r, arena, &pos, err);
+    if (!rc) rc = decode_spans(r, arena, &neg, err);
+    if (rc) return rc;
+    h->pos_spans = pos.spans, h->n_pos_spans = pos.n_spans, h->n_pos = pos.n;
+    h->neg_spans = neg.spans, h->n_neg_spans = neg.n_spans, h->n_neg = neg.n;
+    bool custom = schema == HISTOGRAM_SCHEMA_CUSTOM;
+    if (custom && neg.n_spans)
+        return err_set(err, ERR_CORRUPT, "histogram: custom bounds with a negative side");
+    if (custom) rc = decode_bounds(r, arena, h, pos.end, err);
+    if (!rc && r->failed) rc = err_set(err, ERR_CORRUPT, "histogram: a layout is cut short");
+    return rc;
 }
 
 /* ---- validation ---- */
@@ -453,18 +504,24 @@ static bool same_bytes(const void *a, const void *b, size_t size)
     return size == 0 || memcmp(a, b, size) == 0;
 }
 
-bool histogram_same_bits(const struct histogram *a, const struct histogram *b)
+bool histogram_same_layout(const struct histogram *a, const struct histogram *b)
 {
-    return a->schema == b->schema && a->reset_hint == b->reset_hint && a->is_int == b->is_int &&
-           a->start_ms == b->start_ms && a->n_pos == b->n_pos && a->n_neg == b->n_neg &&
+    return a->schema == b->schema && a->n_pos == b->n_pos && a->n_neg == b->n_neg &&
            a->n_pos_spans == b->n_pos_spans && a->n_neg_spans == b->n_neg_spans &&
-           a->n_bounds == b->n_bounds && double_bits(a->count) == double_bits(b->count) &&
-           double_bits(a->sum) == double_bits(b->sum) &&
+           a->n_bounds == b->n_bounds &&
            double_bits(a->zero_threshold) == double_bits(b->zero_threshold) &&
-           double_bits(a->zero_count) == double_bits(b->zero_count) &&
            same_bytes(a->pos_spans, b->pos_spans, a->n_pos_spans * sizeof(*a->pos_spans)) &&
            same_bytes(a->neg_spans, b->neg_spans, a->n_neg_spans * sizeof(*a->neg_spans)) &&
-           same_bytes(a->pos, b->pos, a->n_pos * sizeof(*a->pos)) &&
-           same_bytes(a->neg, b->neg, a->n_neg * sizeof(*a->neg)) &&
            same_bytes(a->bounds, b->bounds, a->n_bounds * sizeof(*a->bounds));
+}
+
+bool histogram_same_bits(const struct histogram *a, const struct histogram *b)
+{
+    return histogram_same_layout(a, b) && a->reset_hint == b->reset_hint &&
+           a->is_int == b->is_int && a->start_ms == b->start_ms &&
+           double_bits(a->count) == double_bits(b->count) &&
+           double_bits(a->sum) == double_bits(b->sum) &&
+           double_bits(a->zero_count) == double_bits(b->zero_count) &&
+           same_bytes(a->pos, b->pos, a->n_pos * sizeof(*a->pos)) &&
+           same_bytes(a->neg, b->neg, a->n_neg * sizeof(*a->neg));
 }

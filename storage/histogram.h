@@ -62,6 +62,13 @@ void histogram_encode(struct buf *out, const struct histogram *h);
  * lives in the arena. ERR_CORRUPT. */
 MUST_USE enum err_code histogram_decode(struct reader *r, struct arena *arena,
                                         struct histogram **out, struct err *err);
+/* What neighbouring samples mostly share: schema, zero threshold, spans and bounds, as bytes and back. Checked as by
+ * histogram_decode. *h gets these alone, all else is zero: n_pos and n_neg say how many buckets there are, but the
+ * caller checks that number before it sizes memory. */
+void histogram_layout_encode(struct buf *out, const struct histogram *h);
+MUST_USE enum err_code histogram_layout_decode(struct reader *r, struct arena *arena,
+                                               struct histogram *h, struct err *err);
+bool histogram_same_layout(const struct histogram *a, const struct histogram *b); /* by bits */
 /* What a receiver refuses (remote write): ERR_INVALID with the text of the peers. Float histograms are not
  * checked for the sum of their buckets. */
 MUST_USE enum err_code histogram_validate(const struct histogram *h, struct err *err);
