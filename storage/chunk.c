@@ -4,6 +4,7 @@
 #include <math.h>
 
 #include "storage/chunk_codec.h"
+#include "storage/format.h"
 
 #define RAW_SAMPLE_BYTES 16
 
@@ -65,7 +66,8 @@ enum err_code chunk_encode_as(enum chunk_encoding encoding, const struct samples
 {
     ASSERT(n >= 1 && n <= CHUNK_SAMPLES_MAX);
     ASSERT(from + n <= s->n);
-    if (encoding != CHUNK_HISTOGRAMS && has_histograms(s, from, n))
+    if (encoding != CHUNK_HISTOGRAMS && encoding != CHUNK_HISTOGRAM_COLUMNS &&
+        has_histograms(s, from, n))
         return err_set(err, ERR_UNSUPPORTED, "histograms in a chunk of floats");
     size_t len = out->len;
     enum err_code rc = ERR_OK;
@@ -76,6 +78,9 @@ enum err_code chunk_encode_as(enum chunk_encoding encoding, const struct samples
     case CHUNK_HISTOGRAMS: rc = chunk_histograms_encode(s, from, n, out, err); break;
     case CHUNK_COLUMNS:
         chunk_columns_encode(s->t_ms + from, s->v + from, n, EFFORT_FAST, NULL, out);
+        break;
+    case CHUNK_HISTOGRAM_COLUMNS:
+        rc = chunk_histogram_columns_encode(s, from, n, EFFORT_FAST, out, err);
         break;
     }
     if (!rc) rc = buf_finish(out, err);
@@ -153,6 +158,27 @@ static enum err_code encode_floats(const struct samples *s, size_t from, size_t 
     return ERR_OK;
 }
 
+/* Columns, or rows where these are smaller: few samples, layouts that change all the time. */
+static enum err_code encode_histograms(const struct samples *s, size_t from, size_t n,
+                                       struct buf *out, struct err *err)
+{
+    size_t start = out->len;
+    enum err_code rc = chunk_encode_as(CHUNK_HISTOGRAM_COLUMNS, s, from, n, out, err);
+    if (rc == ERR_UNSUPPORTED) return chunk_encode_as(CHUNK_HISTOGRAMS, s, from, n, out, err);
+    size_t at = out->len, size = at - start;
+    if (rc || size <= n * CHUNK_ROW_BYTES_MIN) return rc;
+    rc = chunk_encode_as(CHUNK_HISTOGRAMS, s, from, n, out, err);
+    if (rc) {
+        out->len = start;
+    } else if (out->len - at < size) {
+        memmove(out->p + start, out->p + at, out->len - at);
+        out->len -= size;
+    } else {
+        out->len = at;
+    }
+    return rc;
+}
+
 enum err_code chunk_encode(const struct samples *s, size_t from, size_t n, struct buf *out,
                            struct chunk_meta *meta, struct err *err)
 {
@@ -160,7 +186,7 @@ enum err_code chunk_encode(const struct samples *s, size_t from, size_t n, struc
     ASSERT(from + n <= s->n);
     for (size_t i = from + 1; i < from + n; i++) ASSERT(s->t_ms[i] > s->t_ms[i - 1]);
     chunk_meta_make(s, from, n, meta);
-    if (meta->has_histograms) return chunk_encode_as(CHUNK_HISTOGRAMS, s, from, n, out, err);
+    if (meta->has_histograms) return encode_histograms(s, from, n, out, err);
     return encode_floats(s, from, n, out, err);
 }
 
@@ -174,6 +200,8 @@ enum err_code chunk_decode(struct bytes chunk, int64_t mint_ms, int64_t maxt_ms,
     case CHUNK_RAW: return raw_decode(chunk, mint_ms, maxt_ms, out, err);
     case CHUNK_HISTOGRAMS: return chunk_histograms_decode(chunk, mint_ms, maxt_ms, out, err);
     case CHUNK_COLUMNS: return chunk_columns_decode(chunk, mint_ms, maxt_ms, out, err);
+    case CHUNK_HISTOGRAM_COLUMNS:
+        return chunk_histogram_columns_decode(chunk, mint_ms, maxt_ms, out, err);
     default: return err_set(err, ERR_CORRUPT, "unknown chunk encoding %u", chunk.p[0]);
     }
 }
@@ -192,7 +220,8 @@ enum err_code chunk_peek(struct bytes chunk, enum chunk_encoding *encoding, uint
     case CHUNK_CONSTANT:
     case CHUNK_RAW:
     case CHUNK_HISTOGRAMS:
-    case CHUNK_COLUMNS: count = reader_varint(&r); break;
+    case CHUNK_COLUMNS:
+    case CHUNK_HISTOGRAM_COLUMNS: count = reader_varint(&r); break;
     default: return err_set(err, ERR_CORRUPT, "unknown chunk encoding %u", tag);
     }
     if (r.failed || count == 0 || count > CHUNK_SAMPLES_MAX)
@@ -210,6 +239,7 @@ const char *chunk_encoding_name(enum chunk_encoding encoding)
     case CHUNK_GORILLA: return "gorilla";
     case CHUNK_RAW: return "raw";
     case CHUNK_HISTOGRAMS: return "histograms";
+    case CHUNK_HISTOGRAM_COLUMNS: return "histogram columns";
     case CHUNK_COLUMNS: return "columns";
     }
     return "unknown";

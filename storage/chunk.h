@@ -14,7 +14,8 @@ enum chunk_encoding {
     CHUNK_GORILLA = 5,    /* XOR values, delta-of-delta times (Pelkonen et al. 2015, 4.1) */
     CHUNK_RAW = 6,        /* 16 bytes a sample, never larger than any other can be forced to be */
     CHUNK_HISTOGRAMS = 9, /* histogram samples (and floats between them), row by row */
-    CHUNK_COLUMNS = 10    /* a time column (times.h), then a value chunk (values.h) */
+    CHUNK_COLUMNS = 10,   /* a time column (times.h), then a value chunk (values.h) */
+    CHUNK_HISTOGRAM_COLUMNS = 11 /* histograms, a column for each bucket; floats between them */
 };
 
 #define CHUNK_SAMPLES_MAX 65535

@@ -20,6 +20,13 @@ MUST_USE enum err_code chunk_histograms_decode(struct bytes chunk, int64_t mint_
                                                struct samples *out, struct err *err);
 MUST_USE enum err_code chunk_columns_decode(struct bytes chunk, int64_t mint_ms, int64_t maxt_ms,
                                             struct samples *out, struct err *err);
+/* ERR_UNSUPPORTED also for more buckets than its reader takes. */
+MUST_USE enum err_code chunk_histogram_columns_encode(const struct samples *s, size_t from,
+                                                      size_t n, enum effort effort, struct buf *out,
+                                                      struct err *err);
+MUST_USE enum err_code chunk_histogram_columns_decode(struct bytes chunk, int64_t mint_ms,
+                                                      int64_t maxt_ms, struct samples *out,
+                                                      struct err *err);
 
 /* The statistics of samples [from, from + n). */
 void chunk_meta_make(const struct samples *s, size_t from, size_t n, struct chunk_meta *meta);

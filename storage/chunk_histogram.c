@@ -4,9 +4,6 @@
 
 #include "storage/format.h"
 
-/* dod, kind, and at the least a float or what a histogram cannot do without. */
-#define ROW_BYTES_MIN 3
-
 static bool all_whole(const double *v, uint32_t n)
 {
     int64_t k;
@@ -174,7 +171,7 @@ enum err_code chunk_histograms_decode(struct bytes chunk, int64_t mint_ms, int64
     struct reader r = reader_init(chunk);
     reader_u8(&r);
     uint64_t n = reader_varint(&r);
-    if (r.failed || n == 0 || n > CHUNK_SAMPLES_MAX || n > reader_left(&r) / ROW_BYTES_MIN)
+    if (r.failed || n == 0 || n > CHUNK_SAMPLES_MAX || n > reader_left(&r) / CHUNK_ROW_BYTES_MIN)
         return err_set(err, ERR_CORRUPT, "a histogram chunk of %zu bytes says %llu samples",
                        chunk.len, (unsigned long long)n);
     ASSERT(out->arena != NULL);

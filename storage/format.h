@@ -35,6 +35,27 @@
  *
  * CHUNK_COLUMNS: u8 10, a time column (which begins with n, here 1..65535), a value chunk of n values: both below.
  *
+ * CHUNK_HISTOGRAM_COLUMNS: u8 11, a time column (which begins with n, here 1..65535; "Time columns"), then the samples in
+ * segments until there are n: varint (number of samples - 1) * 4 + kind, varint length of the body, body. With r the
+ * number of samples, by kind:
+ *   0  r float samples: a value chunk ("Value chunks")
+ *   1  r rows as in CHUNK_HISTOGRAMS without their zz(dod)
+ *   2  r histograms of one layout: u8 flags, layout, rest
+ *   3  as 2, but without a layout: that of the last segment of kind 2 before
+ *   flags: bits 0-1 reset hint, 4 INT, 8 START, 16 WHOLE, 32 TOTALS (only with WHOLE)
+ *   layout: varint zz(schema) * 2 + t; if t: f64 zero threshold (without: 0); positive, then negative spans: varint how
+ *     many, for each zz(offset), varint length; schema -53: varint how many bounds, f64 each
+ *   rest: if START: an integer column of r start_ms (without: all 0)
+ *     varint length, value chunk of r sums
+ *     The counts, in this order: count, zero count, each positive, each negative bucket
+ *     WHOLE: they are whole numbers of 0..2^53. With TOTALS the counts' own column is missing: the count is the sum of
+ *       all others. For each column: varint first value. If r > 1: 2 bits a column from the lowest bit of a byte on (4
+ *       to a byte, spare bits 0): its mode; then for each an integer column of r - 1 numbers for the samples from the
+ *       second on, by mode: 0 difference to the sample before; 1 this less the difference of the column before (not in
+ *       the first column); 2 the count itself. Modulo 2^64.
+ *     without WHOLE: for each column varint length, value chunk of r
+ * r times the number of counts, summed over the segments of kinds 2 and 3, is at most 2^22.
+ *
  * ---- Integer columns ----
  * n int64, n known from elsewhere; all arithmetic modulo 2^64. Frames of 128 values, the last one has the rest:
  *   u8 h        bits 0-6: width b, 0..64; bit 7: there are exceptions. Other values: corruption, but
@@ -260,5 +281,23 @@ enum ref_shape { REF_NO_FLOATS = 0, REF_SAME = 1, REF_RISING = 2, REF_FALLING = 
 #define REF_FORM_RAW 13
 
 enum chunk_row { CHUNK_ROW_FLOAT = 0, CHUNK_ROW_HISTOGRAM = 1, CHUNK_ROW_DELTA = 2 };
+
+#define CHUNK_ROW_BYTES_MIN 10 /* a float's: dod, kind, value; a histogram's has more */
+
+enum histogram_segment {
+    HISTOGRAM_FLOATS = 0,
+    HISTOGRAM_ROWS = 1,
+    HISTOGRAM_NEW_LAYOUT = 2,
+    HISTOGRAM_SAME_LAYOUT = 3
+};
+enum histogram_segment_flags {
+    HISTOGRAM_FLAG_HINT = 3,
+    HISTOGRAM_FLAG_INT = 4,
+    HISTOGRAM_FLAG_START = 8,
+    HISTOGRAM_FLAG_WHOLE = 16,
+    HISTOGRAM_FLAG_TOTALS = 32
+};
+#define HISTOGRAM_FLAGS_KNOWN 0x3F
+enum histogram_column_mode { HISTOGRAM_DELTAS = 0, HISTOGRAM_NEIGHBOURS = 1, HISTOGRAM_PLAIN = 2 };
 
 #endif

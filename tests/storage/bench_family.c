@@ -3,7 +3,7 @@
  * are per bucket sample, best of a few rounds, data in the cache. */
 #include <time.h>
 
-#include "tests/storage/gen_family.h"
+#include "tests/storage/gen_histograms.h"
 
 #define ROUNDS 7
 #define MEMBERS 12
@@ -138,11 +138,89 @@ static void bench_families(size_t n, size_t n_families)
     free(b.out);
 }
 
+/* ---- native histograms ---- */
+
+struct histograms {
+    struct samples in, out;
+    struct arena arena, out_arena;
+    struct buf chunk;
+    enum chunk_encoding encoding;
+};
+
+static void encode_histograms(struct histograms *h, size_t n_chunk)
+{
+    struct err err;
+    double best = INFINITY, bytes = 0;
+    for (int round = 0; round < ROUNDS; round++) {
+        double start = now_ns();
+        bytes = 0;
+        for (size_t from = 0; from < h->in.n; from += n_chunk) {
+            buf_reset(&h->chunk);
+            CHECK_OK(chunk_encode_as(h->encoding, &h->in, from, n_chunk, &h->chunk, &err), &err);
+            bytes += (double)h->chunk.len;
+        }
+        best = fmin(best, now_ns() - start);
+    }
+    printf("%8.1f bytes, encode %8.1f ns", bytes / (double)h->in.n, best / (double)h->in.n);
+}
+
+/* The last chunk, again and again. */
+static void decode_histograms(struct histograms *h, size_t n_chunk)
+{
+    struct err err;
+    double best = INFINITY;
+    for (int round = 0; round < 20 * ROUNDS; round++) {
+        arena_reset(&h->out_arena);
+        samples_reset(&h->out);
+        double start = now_ns();
+        CHECK_OK(chunk_decode(buf_bytes(&h->chunk), INT64_MIN, INT64_MAX, &h->out, &err), &err);
+        best = fmin(best, now_ns() - start);
+    }
+    printf(", decode %8.1f ns\n", best / (double)n_chunk);
+}
+
+static void bench_histograms(size_t n, size_t n_chunks)
+{
+    static const struct {
+        const char *what;
+        enum gen_histogram_kind kind;
+    } kinds[] = {{"latencies", GEN_HISTOGRAM_LATENCIES},
+                 {"custom bounds", GEN_HISTOGRAM_CUSTOM},
+                 {"rates (floats)", GEN_HISTOGRAM_FLOATS},
+                 {"gauge", GEN_HISTOGRAM_GAUGE}};
+    static const enum chunk_encoding encodings[] = {CHUNK_HISTOGRAMS, CHUNK_HISTOGRAM_COLUMNS};
+    for (size_t k = 0; k < COUNT_OF(kinds); k++) {
+        struct rng rng;
+        struct histograms h;
+        rng_seed(&rng, 1);
+        arena_init(&h.arena, MEM_BASE, 0);
+        arena_init(&h.out_arena, MEM_BASE, 0);
+        samples_init(&h.in, MEM_BASE, &h.arena);
+        samples_init(&h.out, MEM_BASE, &h.out_arena);
+        buf_init(&h.chunk, MEM_BASE);
+        gen_histogram_bell(&rng, &h.in, n * n_chunks, kinds[k].kind, 60);
+        printf("%s, %zu samples a chunk, the last with %u buckets, per histogram\n", kinds[k].what,
+               n, h.in.h[h.in.n - 1]->n_pos);
+        for (size_t e = 0; e < COUNT_OF(encodings); e++) {
+            h.encoding = encodings[e];
+            printf("  %-18s", chunk_encoding_name(h.encoding));
+            encode_histograms(&h, n);
+            decode_histograms(&h, n);
+        }
+        buf_release(&h.chunk);
+        samples_release(&h.in);
+        samples_release(&h.out);
+        arena_release(&h.arena);
+        arena_release(&h.out_arena);
+    }
+}
+
 int main(int argc, char **argv)
 {
     size_t n = argc > 1 ? strtoul(argv[1], NULL, 10) : 480;
     size_t n_families = argc > 2 ? strtoul(argv[2], NULL, 10) : 50;
     if (n == 0 || n_families == 0) return 1;
     bench_families(n, n_families);
+    bench_histograms(n, 20);
     return 0;
 }

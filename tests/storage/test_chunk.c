@@ -5,8 +5,9 @@
 #include "storage/times.h"
 #include "tests/storage/gen.h"
 
-static const enum chunk_encoding encodings[] = {CHUNK_CONSTANT, CHUNK_COLUMNS, CHUNK_RAW,
-                                                CHUNK_GORILLA, CHUNK_HISTOGRAMS};
+static const enum chunk_encoding encodings[] = {CHUNK_CONSTANT,   CHUNK_COLUMNS,
+                                                CHUNK_RAW,        CHUNK_GORILLA,
+                                                CHUNK_HISTOGRAMS, CHUNK_HISTOGRAM_COLUMNS};
 
 struct fixture {
     struct arena arena, out_arena;
