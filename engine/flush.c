@@ -356,7 +356,7 @@ struct sweep {
 static bool has_ended(void *ctx, struct series *s)
 {
     const struct sweep *sweep = ctx;
-    return !s->chunks && !s->extra && s->last_gen <= sweep->idle_gen;
+    return head_is_empty(s) && s->last_gen <= sweep->idle_gen;
 }
 
 static void sweep_series(void *ctx, struct series *s)
@@ -364,7 +364,7 @@ static void sweep_series(void *ctx, struct series *s)
     struct sweep *sweep = ctx;
     struct head_stripe *stripe = tenant_stripe(sweep->t, s);
     lock_take(&stripe->lock);
-    if (s->chunks || s->extra) head_sweep(stripe, &sweep->counts, sweep->gen_last, s);
+    if (!head_is_empty(s)) head_sweep(stripe, &sweep->counts, sweep->gen_last, s);
     if (has_ended(sweep, s)) sweep->n_ended++;
     lock_release(&stripe->lock);
 }

@@ -1,34 +1,14 @@
-/* engine/head.c: appending. A known series' next sample touches the series, its open chunk's header and the end of
- * its stream: two or three cache lines. */
+/* engine/head.c: appending. A known series' next sample touches the series and the end of its stream: three cache
+ * lines, two of them side by side. */
 #include "engine/head.h"
 
 #define CHUNK_SAMPLES 240 /* then it is closed: readers decode no more than that for one sample */
 #define CHUNK_BYTES 2048  /* likewise; reached by values that do not compress */
-#define FIRST_BYTES 48    /* of a new chunk's stream: its first sample and some more */
 #define SIDE_ROWS_MAX 512 /* then the side is sealed */
 #define HISTOGRAM_ROWS 32 /* then they become a chunk */
 #define HISTOGRAM_BYTES 16384 /* likewise */
 
-static_assert(GORILLA_HEADER_BYTES + GORILLA_SAMPLE_BYTES_MAX <= FIRST_BYTES,
-              "the first cell has room for a second sample");
-
 /* ---- chunks ---- */
-
-int64_t head_chunk_t_max(const struct head_chunk *c)
-{
-    return c->kind == HEAD_OPEN ? ((const struct head_open *)c)->gorilla.t_last_ms
-                                : ((const struct head_closed *)c)->t_max_ms;
-}
-
-struct bytes head_chunk_bytes(const struct head_chunk *c)
-{
-    if (c->kind == HEAD_OPEN) {
-        const struct head_open *open = (const struct head_open *)c;
-        return gorilla_bytes(&open->gorilla, open->data);
-    }
-    const struct head_closed *closed = (const struct head_closed *)c;
-    return bytes_of(closed->data, closed->data_bytes);
-}
 
 static void *cell_take(struct head_stripe *stripe, struct head_counts *counts, size_t size)
 {
@@ -39,82 +19,99 @@ static void *cell_take(struct head_stripe *stripe, struct head_counts *counts, s
 
 static void cell_give(struct head_stripe *stripe, struct head_counts *counts, void *p, size_t size)
 {
-    if (!p) return;
     counts->bytes -= (int64_t)cells_size(size);
     cells_put(&stripe->cells, p, size);
+}
+
+static void segments_free(struct head_stripe *stripe, struct head_counts *counts, uint8_t *first,
+                          uint32_t n_bits)
+{
+    counts->bytes -= (int64_t)stream_cells_bytes(n_bits);
+    stream_free(&stripe->cells, first, n_bits);
 }
 
 void head_chunk_free(struct head_stripe *stripe, struct head_counts *counts, struct head_chunk *c)
 {
     counts->chunks--;
-    cell_give(stripe, counts, c, c->cell_bytes);
+    if (c->kind == HEAD_BYTES) {
+        cell_give(stripe, counts, c, sizeof(struct head_bytes) + ((struct head_bytes *)c)->len);
+        return;
+    }
+    struct head_closed *closed = (struct head_closed *)c;
+    segments_free(stripe, counts, closed->first, closed->n_bits);
+    cell_give(stripe, counts, closed, sizeof(*closed));
 }
 
-struct head_chunk *head_closed_new(struct head_stripe *stripe, struct head_counts *counts,
-                                   const struct head_chunk *like, int64_t t_max_ms,
-                                   struct bytes data)
+void head_open_free(struct head_stripe *stripe, struct head_counts *counts, struct series *s)
 {
-    size_t size = sizeof(struct head_closed) + data.len;
-    struct head_closed *closed = cell_take(stripe, counts, size);
-    if (!closed) return NULL;
-    closed->c = *like;
-    closed->c.kind = HEAD_CLOSED;
-    closed->c.cell_bytes = (uint32_t)size;
-    closed->t_max_ms = t_max_ms;
-    closed->data_bytes = (uint32_t)data.len;
-    memcpy(closed->data, data.p, data.len);
+    counts->chunks--;
+    segments_free(stripe, counts, s->open.first, s->open.gorilla.n_bits);
+    s->open = (struct head_stream){0};
+}
+
+struct head_chunk *head_bytes_new(struct head_stripe *stripe, struct head_counts *counts,
+                                  const struct head_chunk *like, struct bytes data)
+{
+    struct head_bytes *chunk = cell_take(stripe, counts, sizeof(*chunk) + data.len);
+    if (!chunk) return NULL;
+    chunk->c = *like;
+    chunk->c.kind = HEAD_BYTES;
+    chunk->len = (uint32_t)data.len;
+    memcpy(chunk->data, data.p, data.len);
     counts->chunks++;
-    return &closed->c;
+    return &chunk->c;
 }
 
-/* Moves the open chunk at the front into a cell of its size. Without memory it stays where it is, which is wasteful
- * and nothing else: nobody appends to it any more. */
-static void close_front(struct head_stripe *stripe, struct head_counts *counts, struct series *s)
+struct bytes head_stream_bytes(const struct head_stream *s, struct arena *arena)
 {
-    struct head_chunk *front = s->chunks;
-    if (!front || front->kind != HEAD_OPEN) return;
-    struct head_open *open = (struct head_open *)front;
-    front->n = open->gorilla.n;
-    struct head_chunk *closed =
-        head_closed_new(stripe, counts, front, open->gorilla.t_last_ms, head_chunk_bytes(front));
-    if (!closed) return;
-    s->chunks = closed;
-    head_chunk_free(stripe, counts, front);
+    size_t len = GORILLA_HEADER_BYTES + stream_data_bytes(s->gorilla.n_bits);
+    uint8_t *p = arena_alloc(arena, len, 8);
+    if (!p) return (struct bytes){NULL, 0};
+    gorilla_put_header(&s->gorilla, s->t_first_ms, s->v_first_bits, p);
+    stream_gather(s->first, s->gorilla.n_bits, p + GORILLA_HEADER_BYTES);
+    return bytes_of(p, len);
 }
 
-static enum err_code chunk_begin(struct head_stripe *stripe, struct head_counts *counts,
-                                 uint32_t gen, struct series *s, int64_t t_ms, double v,
-                                 struct err *err)
+struct bytes head_closed_bytes(const struct head_closed *c, struct arena *arena)
 {
-    close_front(stripe, counts, s);
-    size_t size = cells_size(sizeof(struct head_open) + FIRST_BYTES);
-    struct head_open *open = cell_take(stripe, counts, size);
-    if (!open) return err_set(err, ERR_NO_MEMORY, "no memory for a chunk");
-    open->c = (struct head_chunk){.next = s->chunks,
-                                  .t_min_ms = t_ms,
-                                  .gen = gen,
-                                  .cell_bytes = (uint32_t)size,
-                                  .kind = HEAD_OPEN};
-    gorilla_start(&open->gorilla, open->data, t_ms, v);
-    s->chunks = &open->c;
+    struct head_stream s = {.gorilla = {.n = c->c.n, .n_bits = c->n_bits},
+                            .first = c->first,
+                            .t_first_ms = c->c.t_min_ms,
+                            .v_first_bits = c->v_first_bits};
+    return head_stream_bytes(&s, arena);
+}
+
+/* The open stream becomes the first of the closed chunks. False when memory is out: nothing has changed. */
+static bool close_open(struct head_stripe *stripe, struct head_counts *counts, struct series *s)
+{
+    if (!stream_exists(&s->open)) return true;
+    struct head_closed *closed = cell_take(stripe, counts, sizeof(*closed));
+    if (!closed) return false;
+    const struct gorilla *g = &s->open.gorilla;
+    *closed = (struct head_closed){.c = {.next = s->chunks,
+                                         .t_min_ms = s->open.t_first_ms,
+                                         .t_max_ms = g->t_last_ms,
+                                         .gen = s->open_gen,
+                                         .n = g->n,
+                                         .kind = HEAD_STREAM},
+                                   .first = s->open.first,
+                                   .v_first_bits = s->open.v_first_bits,
+                                   .n_bits = g->n_bits};
+    s->chunks = &closed->c;
+    s->open = (struct head_stream){0};
+    return true;
+}
+
+static enum err_code open_begin(struct head_stripe *stripe, struct head_counts *counts,
+                                uint32_t gen, struct series *s, int64_t t_ms, double v,
+                                struct err *err)
+{
+    if (!close_open(stripe, counts, s) || !stream_begin(&s->open, &stripe->cells, t_ms, v))
+        return err_set(err, ERR_NO_MEMORY, "no memory for a chunk");
+    s->open_gen = gen;
+    counts->bytes += (int64_t)stream_cells_bytes(0);
     counts->chunks++;
     return ERR_OK;
-}
-
-/* A larger cell for the open chunk at the front; NULL when memory is out. */
-static struct head_open *chunk_grow(struct head_stripe *stripe, struct head_counts *counts,
-                                    struct series *s)
-{
-    struct head_open *old = (struct head_open *)s->chunks;
-    size_t used = sizeof(*old) + gorilla_size(&old->gorilla);
-    size_t size = cells_size(MAX_OF(used + used / 4, used + GORILLA_SAMPLE_BYTES_MAX));
-    struct head_open *grown = cell_take(stripe, counts, size);
-    if (!grown) return NULL;
-    memcpy(grown, old, used);
-    grown->c.cell_bytes = (uint32_t)size;
-    s->chunks = &grown->c;
-    cell_give(stripe, counts, old, old->c.cell_bytes);
-    return grown;
 }
 
 /* The sample is later than all of its generation. */
@@ -122,19 +119,14 @@ static enum err_code append_in_order(struct head_stripe *stripe, struct head_cou
                                      uint32_t gen, struct series *s, int64_t t_ms, double v,
                                      struct err *err)
 {
-    struct head_open *open = (struct head_open *)s->chunks;
-    bool begin = !open || open->c.kind != HEAD_OPEN || open->c.gen != gen ||
-                 open->gorilla.n >= CHUNK_SAMPLES || !gorilla_fits(&open->gorilla, t_ms) ||
-                 gorilla_size(&open->gorilla) + GORILLA_SAMPLE_BYTES_MAX > CHUNK_BYTES;
-    if (begin) return chunk_begin(stripe, counts, gen, s, t_ms, v, err);
-    size_t room = open->c.cell_bytes - sizeof(*open);
-    if (gorilla_append(&open->gorilla, open->data, room, t_ms, v)) return ERR_OK;
-    open = chunk_grow(stripe, counts, s);
-    if (!open) return err_set(err, ERR_NO_MEMORY, "no memory for a chunk to grow");
-    room = open->c.cell_bytes - sizeof(*open);
-    bool appended = gorilla_append(&open->gorilla, open->data, room, t_ms, v);
-    ASSERT(appended);
-    return ERR_OK;
+    const struct gorilla *g = &s->open.gorilla;
+    bool begin = !stream_exists(&s->open) || s->open_gen != gen || g->n >= CHUNK_SAMPLES ||
+                 !gorilla_fits(g, t_ms) || g->n_bits / 8 >= CHUNK_BYTES;
+    if (begin) return open_begin(stripe, counts, gen, s, t_ms, v, err);
+    counts->bytes -= (int64_t)stream_cells_bytes(g->n_bits);
+    bool appended = stream_append(&s->open, &stripe->cells, t_ms, v);
+    counts->bytes += (int64_t)stream_cells_bytes(g->n_bits);
+    return appended ? ERR_OK : err_set(err, ERR_NO_MEMORY, "no memory for a chunk to grow");
 }
 
 /* ---- the rest: out of order, repeated, histograms ---- */
@@ -152,8 +144,9 @@ struct head_extra *head_extra_of(struct head_stripe *stripe, struct head_counts 
 static int64_t front_t_max(const struct series *s, uint32_t gen)
 {
     int64_t t_max = INT64_MIN;
+    if (stream_exists(&s->open) && s->open_gen == gen) t_max = s->open.gorilla.t_last_ms;
     for (const struct head_chunk *c = s->chunks; c && c->gen == gen; c = c->next)
-        t_max = MAX_OF(t_max, head_chunk_t_max(c));
+        t_max = MAX_OF(t_max, c->t_max_ms);
     const struct head_rows *rows = s->extra ? &s->extra->histograms : NULL;
     if (rows && rows->n && rows->gen == gen) t_max = MAX_OF(t_max, head_rows_t_max(rows));
     return t_max;
@@ -162,12 +155,11 @@ static int64_t front_t_max(const struct series *s, uint32_t gen)
 /* The latest time of all that the head holds of the series. */
 static int64_t head_t_max(const struct series *s)
 {
-    int64_t t_max = INT64_MIN;
-    for (const struct head_chunk *c = s->chunks; c; c = c->next)
-        t_max = MAX_OF(t_max, head_chunk_t_max(c));
+    int64_t t_max = stream_exists(&s->open) ? s->open.gorilla.t_last_ms : INT64_MIN;
+    for (const struct head_chunk *c = s->chunks; c; c = c->next) t_max = MAX_OF(t_max, c->t_max_ms);
     if (!s->extra) return t_max;
     for (const struct head_chunk *c = s->extra->sealed; c; c = c->next)
-        t_max = MAX_OF(t_max, head_chunk_t_max(c));
+        t_max = MAX_OF(t_max, c->t_max_ms);
     const struct head_rows *side = &s->extra->side, *histograms = &s->extra->histograms;
     if (side->n) t_max = MAX_OF(t_max, head_rows_t_max(side));
     if (histograms->n) t_max = MAX_OF(t_max, head_rows_t_max(histograms));
@@ -178,7 +170,8 @@ static int64_t head_t_max(const struct series *s)
 static enum err_code histograms_seal(struct head_stripe *stripe, struct head_counts *counts,
                                      struct series *s, struct head_rows *rows, struct err *err)
 {
-    if (s->chunks && s->chunks->gen <= rows->gen) close_front(stripe, counts, s);
+    if (stream_exists(&s->open) && s->open_gen <= rows->gen && !close_open(stripe, counts, s))
+        return err_set(err, ERR_NO_MEMORY, "no memory for a chunk");
     struct head_chunk **link = &s->chunks;
     while (*link && (*link)->gen > rows->gen) link = &(*link)->next;
     return head_rows_seal(stripe, counts, rows, link, err);
@@ -278,14 +271,15 @@ enum err_code head_append_float(struct head_stripe *stripe, struct head_counts *
                                 uint32_t gen, struct series *s, int64_t t_ms, double v,
                                 struct err *err)
 {
-    struct head_open *open = (struct head_open *)s->chunks;
-    bool known = open && open->c.gen == gen && open->c.kind == HEAD_OPEN && !s->behind;
+    struct gorilla *g = &s->open.gorilla;
+    bool known = stream_exists(&s->open) && s->open_gen == gen && !s->behind;
     if (LIKELY(known && (!s->extra || s->extra->histograms.n == 0))) {
-        if (LIKELY(t_ms > open->gorilla.t_last_ms)) {
-            size_t room = open->c.cell_bytes - sizeof(*open);
-            bool appended = open->gorilla.n < CHUNK_SAMPLES &&
-                            gorilla_append(&open->gorilla, open->data, room, t_ms, v);
-            if (UNLIKELY(!appended)) {
+        if (LIKELY(t_ms > g->t_last_ms)) {
+            uint8_t *at = stream_at(&s->open);
+            bool has_room = s->open.end - at >= GORILLA_APPEND_BYTES;
+            if (LIKELY(has_room && g->n < CHUNK_SAMPLES && gorilla_fits(g, t_ms))) {
+                gorilla_append_bits(g, at, t_ms, v);
+            } else {
                 enum err_code rc = append_in_order(stripe, counts, gen, s, t_ms, v, err);
                 if (rc) return rc;
             }
@@ -293,8 +287,7 @@ enum err_code head_append_float(struct head_stripe *stripe, struct head_counts *
             counts->samples++;
             return ERR_OK;
         }
-        bool repeats =
-            t_ms == open->gorilla.t_last_ms && double_bits(v) == open->gorilla.v_last_bits;
+        bool repeats = t_ms == g->t_last_ms && double_bits(v) == g->v_last_bits;
         if (repeats && !s->extra) { /* with a side it may have been overwritten since */
             counts->n_duplicate++;
             return ERR_OK;

@@ -1,7 +1,7 @@
 /* engine/head.h: samples that are not in blocks yet.
  *
- * A series has chunks, newest first: the open one (Gorilla, grows in place) and closed ones. Every chunk belongs to
- * the generation it was begun in: a flush takes generations, and a sample that meets an older generation's chunk
+ * A series has an open stream (Gorilla, grows in place) and closed chunks, newest first. Every chunk belongs to the
+ * generation it was begun in: a flush takes generations, and a sample that meets an older generation's stream
  * begins a new one. What comes out of order goes to the side: sorted raw rows, sealed into chunks when they are
  * many. Histograms gather as rows, too, until there are enough for a chunk.
  *
@@ -15,7 +15,6 @@
 #define QUIPU_ENGINE_HEAD_H
 
 #include "engine/registry.h"
-#include "storage/gorilla.h"
 
 #define HEAD_STRIPES 8
 /* Series of one page share a stripe, so that neighbours in a request need not change locks. */
@@ -24,24 +23,24 @@ struct head_stripe {
     struct cells cells;
 };
 
-/* By kind, so that a chunk tells its own layout. */
-enum head_chunk_kind { HEAD_OPEN, HEAD_CLOSED };
+/* A stream that has ended, or bytes. */
+enum head_chunk_kind { HEAD_STREAM, HEAD_BYTES };
 struct head_chunk {
     struct head_chunk *next; /* older */
-    int64_t t_min_ms;
-    uint32_t gen, cell_bytes;
+    int64_t t_min_ms, t_max_ms;
+    uint32_t gen;
     uint16_t n;
     uint8_t kind;
 };
-struct head_open {
-    struct head_chunk c; /* n is gorilla.n, t_max is gorilla.t_last_ms */
-    struct gorilla gorilla;
-    uint8_t data[];
-};
 struct head_closed {
     struct head_chunk c;
-    int64_t t_max_ms;
-    uint32_t data_bytes;
+    uint8_t *first;
+    uint64_t v_first_bits;
+    uint32_t n_bits;
+};
+struct head_bytes {
+    struct head_chunk c;
+    uint32_t len;
     uint8_t data[]; /* as chunk.h */
 };
 
@@ -61,6 +60,11 @@ struct head_extra {
     struct head_rows side, histograms;
     struct head_chunk *sealed; /* closed side chunks, newest first */
 };
+
+static inline bool head_is_empty(const struct series *s)
+{
+    return !stream_exists(&s->open) && !s->chunks && !s->extra;
+}
 
 /* What a batch changed, to be added to the tenant's counters at its end. */
 struct head_counts {
@@ -83,19 +87,14 @@ MUST_USE enum err_code head_append_float(struct head_stripe *stripe, struct head
                                          uint32_t gen, struct series *s, int64_t t_ms, double v,
                                          struct err *err);
 
-/* Under the stripe's lock: brings the open chunk's header; later, its end. */
-static inline void head_prefetch_chunk(const struct series *s)
+/* Brings the stream's state; later, under the stripe's lock, its end. */
+static inline void head_prefetch_open(const struct series *s)
 {
-    const struct head_open *open = (const struct head_open *)s->chunks;
-    if (!open) return;
-    __builtin_prefetch(open);
-    __builtin_prefetch(open->data);
+    __builtin_prefetch(&s->open, 1);
 }
 static inline void head_prefetch_end(const struct series *s)
 {
-    const struct head_open *open = (const struct head_open *)s->chunks;
-    if (open && open->c.kind == HEAD_OPEN)
-        __builtin_prefetch(open->data + gorilla_size(&open->gorilla), 1);
+    if (stream_exists(&s->open)) __builtin_prefetch(stream_at(&s->open), 1);
 }
 
 /* Under the stripe's lock: are there samples of generations > gen_after within [mint_ms, maxt_ms]? By chunk. */
@@ -111,12 +110,13 @@ void head_sweep(struct head_stripe *stripe, struct head_counts *counts, uint32_t
 
 /* ---- for head*.c ---- */
 
-int64_t head_chunk_t_max(const struct head_chunk *c);
-struct bytes head_chunk_bytes(const struct head_chunk *c);
-/* A closed chunk with a copy of `data`; NULL when memory is out. Not linked yet. */
-MUST_USE struct head_chunk *head_closed_new(struct head_stripe *stripe, struct head_counts *counts,
-                                            const struct head_chunk *like, int64_t t_max_ms,
-                                            struct bytes data);
+/* A chunk with a copy of `data`, `kind` set; NULL when memory is out. Not linked yet. */
+MUST_USE struct head_chunk *head_bytes_new(struct head_stripe *stripe, struct head_counts *counts,
+                                           const struct head_chunk *like, struct bytes data);
+/* A stream as the chunk that it is, NULL p when the arena is out of memory. */
+struct bytes head_stream_bytes(const struct head_stream *s, struct arena *arena);
+struct bytes head_closed_bytes(const struct head_closed *c, struct arena *arena);
+void head_open_free(struct head_stripe *stripe, struct head_counts *counts, struct series *s);
 void head_chunk_free(struct head_stripe *stripe, struct head_counts *counts, struct head_chunk *c);
 /* NULL when memory is out. */
 MUST_USE struct head_extra *head_extra_of(struct head_stripe *stripe, struct head_counts *counts,

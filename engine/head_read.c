@@ -1,4 +1,4 @@
-/* engine/head_read.c: reading and freeing. A reader copies what may change (the open chunk, rows) under the stripe's
+/* engine/head_read.c: reading and freeing. A reader copies what may change (the open stream, rows) under the stripe's
  * lock and decodes afterwards. */
 #include "engine/head.h"
 
@@ -8,8 +8,9 @@ struct piece {
     uint32_t age; /* in its list; 0 is the newest */
     bool side;
     int64_t t_min_ms, t_max_ms;
-    struct bytes chunk;
-    const struct head_rows *rows; /* instead of chunk */
+    struct bytes chunk; /* or, instead: */
+    const struct head_rows *rows;
+    const struct head_closed *closed;
 };
 
 #define PIECES_FEW 16
@@ -80,14 +81,27 @@ static struct bytes bytes_copy(struct pieces *p, struct bytes b)
     return bytes_of(copy, b.len);
 }
 
+static void add_open(struct pieces *p, const struct series *s)
+{
+    int64_t t_min_ms = s->open.t_first_ms, t_max_ms = s->open.gorilla.t_last_ms;
+    if (!stream_exists(&s->open) || !wanted(p, s->open_gen, t_min_ms, t_max_ms)) return;
+    struct piece piece = {.gen = s->open_gen, .t_min_ms = t_min_ms, .t_max_ms = t_max_ms};
+    piece.chunk = head_stream_bytes(&s->open, p->arena);
+    if (!piece.chunk.p) p->failed = true;
+    pieces_add(p, &piece);
+}
+
 static void add_chunks(struct pieces *p, const struct head_chunk *list, bool side)
 {
-    uint32_t age = 0;
+    uint32_t age = 1; /* the open one is 0 */
     for (const struct head_chunk *c = list; c; c = c->next, age++) {
-        int64_t t_max_ms = head_chunk_t_max(c);
-        if (!wanted(p, c->gen, c->t_min_ms, t_max_ms)) continue;
-        struct piece piece = {c->gen, age, side, c->t_min_ms, t_max_ms, head_chunk_bytes(c), NULL};
-        if (p->copy && c->kind == HEAD_OPEN) piece.chunk = bytes_copy(p, piece.chunk);
+        if (!wanted(p, c->gen, c->t_min_ms, c->t_max_ms)) continue;
+        struct piece piece = {c->gen, age, side, c->t_min_ms, c->t_max_ms, {NULL, 0}, NULL, NULL};
+        if (c->kind == HEAD_STREAM)
+            piece.closed = (const struct head_closed *)c;
+        else
+            piece.chunk =
+                bytes_of(((const struct head_bytes *)c)->data, ((const struct head_bytes *)c)->len);
         pieces_add(p, &piece);
     }
 }
@@ -122,6 +136,7 @@ static void add_rows(struct pieces *p, const struct head_rows *rows, bool side)
 
 static void pieces_collect(struct pieces *p, const struct series *s)
 {
+    add_open(p, s);
     add_chunks(p, s->chunks, false);
     if (!s->extra) return;
     add_rows(p, &s->extra->histograms, false);
@@ -138,22 +153,25 @@ static enum err_code rows_decode(const struct head_rows *rows, int64_t mint_ms, 
     return head_rows_read(&part, out, err);
 }
 
-static enum err_code piece_decode(const struct piece *piece, int64_t mint_ms, int64_t maxt_ms,
-                                  struct samples *out, struct err *err)
+static enum err_code piece_decode(const struct piece *piece, struct arena *arena, int64_t mint_ms,
+                                  int64_t maxt_ms, struct samples *out, struct err *err)
 {
-    return piece->rows ? rows_decode(piece->rows, mint_ms, maxt_ms, out, err)
-                       : chunk_decode(piece->chunk, mint_ms, maxt_ms, out, err);
+    if (piece->rows) return rows_decode(piece->rows, mint_ms, maxt_ms, out, err);
+    struct bytes chunk = piece->chunk;
+    if (piece->closed) chunk = head_closed_bytes(piece->closed, arena);
+    if (!chunk.p) return arena_fail(arena, err);
+    return chunk_decode(chunk, mint_ms, maxt_ms, out, err);
 }
 
-static enum err_code piece_merge(const struct piece *piece, int64_t mint_ms, int64_t maxt_ms,
-                                 struct samples *out, struct err *err)
+static enum err_code piece_merge(const struct piece *piece, struct arena *arena, int64_t mint_ms,
+                                 int64_t maxt_ms, struct samples *out, struct err *err)
 {
     int64_t from_ms = MAX_OF(mint_ms, piece->t_min_ms);
     if (out->n == 0 || out->t_ms[out->n - 1] < from_ms)
-        return piece_decode(piece, mint_ms, maxt_ms, out, err);
+        return piece_decode(piece, arena, mint_ms, maxt_ms, out, err);
     struct samples newer;
     samples_init(&newer, out->owner, out->arena);
-    enum err_code rc = piece_decode(piece, mint_ms, maxt_ms, &newer, err);
+    enum err_code rc = piece_decode(piece, arena, mint_ms, maxt_ms, &newer, err);
     if (!rc) rc = samples_merge(out, &newer, err);
     samples_release(&newer);
     return rc;
@@ -172,7 +190,7 @@ enum err_code head_read(struct head_stripe *stripe, const struct series *s, uint
     lock_release(&stripe->lock);
     enum err_code rc = p.failed ? arena_fail(&arena, err) : ERR_OK;
     for (size_t i = 0; !rc && i < p.n; i++)
-        rc = piece_merge(&p.items[i], mint_ms, maxt_ms, out, err);
+        rc = piece_merge(&p.items[i], &arena, mint_ms, maxt_ms, out, err);
     arena_release(&arena);
     return rc;
 }
@@ -181,11 +199,14 @@ bool head_overlaps(const struct series *s, uint32_t gen_after, int64_t mint_ms, 
 {
     struct pieces p;
     pieces_init(&p, NULL, gen_after, UINT32_MAX, mint_ms, maxt_ms);
+    if (stream_exists(&s->open) &&
+        wanted(&p, s->open_gen, s->open.t_first_ms, s->open.gorilla.t_last_ms))
+        return true;
     for (const struct head_chunk *c = s->chunks; c; c = c->next)
-        if (wanted(&p, c->gen, c->t_min_ms, head_chunk_t_max(c))) return true;
+        if (wanted(&p, c->gen, c->t_min_ms, c->t_max_ms)) return true;
     if (!s->extra) return false;
     for (const struct head_chunk *c = s->extra->sealed; c; c = c->next)
-        if (wanted(&p, c->gen, c->t_min_ms, head_chunk_t_max(c))) return true;
+        if (wanted(&p, c->gen, c->t_min_ms, c->t_max_ms)) return true;
     const struct head_rows *side = &s->extra->side, *histograms = &s->extra->histograms;
     return (side->n && wanted(&p, side->gen, side->items[0].t_ms, head_rows_t_max(side))) ||
            (histograms->n &&
@@ -202,7 +223,8 @@ enum err_code head_find(const struct series *s, int64_t t_ms, struct arena *aren
     pieces_collect(&p, s);
     samples_init(&one, MEM_HEAD, arena);
     enum err_code rc = p.failed ? arena_fail(arena, err) : ERR_OK;
-    for (size_t i = 0; !rc && i < p.n; i++) rc = piece_merge(&p.items[i], t_ms, t_ms, &one, err);
+    for (size_t i = 0; !rc && i < p.n; i++)
+        rc = piece_merge(&p.items[i], arena, t_ms, t_ms, &one, err);
     *out = (struct head_found){.found = !rc && one.n > 0};
     if (out->found) {
         out->v = one.v[0];
@@ -222,7 +244,7 @@ static void sweep_chunks(struct head_stripe *stripe, struct head_counts *counts,
     *link = NULL;
     for (struct head_chunk *next; c; c = next) {
         next = c->next;
-        counts->samples -= c->kind == HEAD_OPEN ? ((const struct head_open *)c)->gorilla.n : c->n;
+        counts->samples -= c->n;
         head_chunk_free(stripe, counts, c);
     }
 }
@@ -238,8 +260,12 @@ static void sweep_rows(struct head_stripe *stripe, struct head_counts *counts, u
 void head_sweep(struct head_stripe *stripe, struct head_counts *counts, uint32_t gen_last,
                 struct series *s)
 {
+    if (stream_exists(&s->open) && s->open_gen <= gen_last) {
+        counts->samples -= s->open.gorilla.n;
+        head_open_free(stripe, counts, s);
+    }
     sweep_chunks(stripe, counts, gen_last, &s->chunks);
-    s->behind = s->chunks != NULL; /* perhaps; the next sample tells */
+    s->behind = stream_exists(&s->open) || s->chunks; /* perhaps; the next sample tells */
     struct head_extra *extra = s->extra;
     if (!extra) return;
     sweep_chunks(stripe, counts, gen_last, &extra->sealed);

@@ -120,10 +120,12 @@ enum err_code head_rows_seal(struct head_stripe *stripe, struct head_counts *cou
     enum err_code rc = head_rows_read(rows, &samples, err);
     if (!rc) rc = chunk_encode(&samples, 0, samples.n, &buf, &meta, err);
     if (!rc) {
-        struct head_chunk like = {
-            .next = *list, .t_min_ms = meta.t_min_ms, .gen = rows->gen, .n = (uint16_t)rows->n};
-        struct head_chunk *c =
-            head_closed_new(stripe, counts, &like, meta.t_max_ms, buf_bytes(&buf));
+        struct head_chunk like = {.next = *list,
+                                  .t_min_ms = meta.t_min_ms,
+                                  .t_max_ms = meta.t_max_ms,
+                                  .gen = rows->gen,
+                                  .n = (uint16_t)rows->n};
+        struct head_chunk *c = head_bytes_new(stripe, counts, &like, buf_bytes(&buf));
         if (c) {
             *list = c;
             head_rows_clear(stripe, counts, rows);

@@ -232,9 +232,10 @@ static struct series_top *top_grow(struct registry *reg, uint32_t mid_idx)
 
 static struct series_page *page_new(void)
 {
-    void *raw = mem_calloc(MEM_REGISTRY, 1, sizeof(struct series_page) + 63);
+    void *raw = mem_calloc(MEM_REGISTRY, 1, sizeof(struct series_page) + SERIES_ALIGN - 1);
     if (!raw) return NULL;
-    struct series_page *page = (void *)(((uintptr_t)raw + 63) & ~(uintptr_t)63);
+    uintptr_t start = ((uintptr_t)raw + SERIES_ALIGN - 1) & ~(uintptr_t)(SERIES_ALIGN - 1);
+    struct series_page *page = (void *)start;
     page->raw = raw;
     return page;
 }

@@ -13,6 +13,7 @@
 
 #include "engine/alias.h"
 #include "engine/engine.h"
+#include "engine/head_stream.h"
 #include "engine/idlist.h"
 #include "engine/idmap.h"
 #include "storage/labels.h"
@@ -20,14 +21,14 @@
 struct head_chunk;
 struct head_extra;
 
-/* One cache line: what a known sample touches besides its open chunk. */
+/* Two cache lines, side by side: what a known sample touches besides the end of its stream. */
 struct series {
     uint32_t id;
     _Atomic uint32_t successor;    /* id of what followed in a request; a hint. relaxed */
     _Atomic(struct alias *) alias; /* of unusual bytes; release in registry_remember, acquire
                                     * when compared */
     uint32_t *pairs;               /* n_pairs ids, by name; fixed */
-    struct head_chunk *chunks;     /* newest first; the head stripe's lock */
+    struct head_chunk *chunks;     /* closed, newest first; the head stripe's lock */
     struct head_extra *extra;      /* the head stripe's lock */
     _Atomic uint32_t logged;       /* the log mark under which the WAL knows it; see write.c */
     uint32_t last_gen;             /* of its last sample; the head stripe's lock */
@@ -35,8 +36,12 @@ struct series {
     uint16_t n_pairs;
     _Atomic bool live; /* release when all above is there, acquire by who has no lock */
     bool behind; /* older generations in the head are later than this one; the head stripe's lock */
+    uint32_t open_gen;       /* of `open`; the head stripe's lock, as for the next line */
+    struct head_stream open; /* what samples are appended to; newer than `chunks` */
 };
-static_assert(sizeof(struct series) <= 64, "one cache line");
+#define SERIES_ALIGN 64
+static_assert(sizeof(struct series) == 2 * SERIES_ALIGN, "two cache lines");
+static_assert(offsetof(struct series, open) == SERIES_ALIGN, "the second line");
 
 /* Something a select may still look at. */
 struct retired {

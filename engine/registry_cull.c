@@ -48,6 +48,7 @@ static void unlink_series(struct cull *c, struct series *s)
 {
     struct registry *reg = c->reg;
     ASSERT(s->chunks == NULL);
+    ASSERT(!stream_exists(&s->open));
     ASSERT(s->extra == NULL);
     drop_aliases(reg, s);
     sent_forget(reg, s->tag, s->id);

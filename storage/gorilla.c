@@ -5,15 +5,13 @@
 #include "storage/format.h"
 
 #define WINDOW_NONE 0xFF
-/* What the fast path may touch behind the bytes in use: three words. */
-#define SLACK_BYTES 24
 /* A new window costs 11 bits more than the old one; that many spare bits in the old one are worth it. */
 #define WINDOW_BITS 11
 
 static_assert(GORILLA_HEADER_BYTES == 24, "see storage/format.h");
 static_assert((7 + 4 + 64 + 2 + WINDOW_BITS + 64 + 7) / 8 <= GORILLA_SAMPLE_BYTES_MAX,
               "worst case of a sample");
-static_assert(GORILLA_SAMPLE_BYTES_MAX <= SLACK_BYTES,
+static_assert(GORILLA_SAMPLE_BYTES_MAX <= GORILLA_APPEND_BYTES,
               "one sample fits the scratch of the slow path");
 
 struct bit_writer {
@@ -110,7 +108,7 @@ struct bytes gorilla_bytes(const struct gorilla *g, const uint8_t *p)
 }
 
 /* The bits of one sample behind those in use. `to` holds the byte that the stream ends in (if it ends within one)
- * and has SLACK_BYTES. Returns how many bits. */
+ * and has GORILLA_APPEND_BYTES. Returns how many bits. */
 static inline unsigned put_sample(struct gorilla *g, uint8_t *to, int64_t dod, uint64_t v_bits)
 {
     unsigned fill = g->n_bits % 8;
@@ -121,30 +119,42 @@ static inline unsigned put_sample(struct gorilla *g, uint8_t *to, int64_t dod, u
     return (unsigned)(w.p - to) * 8 + w.fill - fill;
 }
 
+void gorilla_append_bits(struct gorilla *g, uint8_t *to, int64_t t_ms, double v)
+{
+    int32_t delta = (int32_t)(t_ms - g->t_last_ms);
+    uint64_t v_bits = double_bits(v);
+    g->n_bits += put_sample(g, to, (int64_t)delta - g->t_delta, v_bits);
+    g->t_last_ms = t_ms;
+    g->t_delta = delta;
+    g->v_last_bits = v_bits;
+    g->n++;
+}
+
 bool gorilla_append(struct gorilla *g, uint8_t *p, size_t cap, int64_t t_ms, double v)
 {
     if (UNLIKELY(!gorilla_fits(g, t_ms))) return false;
-    int32_t delta = (int32_t)(t_ms - g->t_last_ms);
-    int64_t dod = (int64_t)delta - g->t_delta;
-    uint64_t v_bits = double_bits(v);
     size_t off = GORILLA_HEADER_BYTES + g->n_bits / 8;
-    if (LIKELY(cap >= off + SLACK_BYTES)) {
-        g->n_bits += put_sample(g, p + off, dod, v_bits);
+    if (LIKELY(cap >= off + GORILLA_APPEND_BYTES)) {
+        gorilla_append_bits(g, p + off, t_ms, v);
     } else {
         /* Close to the end of the memory: compose beside it, so that a cell is filled to its last byte. */
-        uint8_t scratch[SLACK_BYTES] = {0};
+        uint8_t scratch[GORILLA_APPEND_BYTES] = {0};
         struct gorilla next = *g;
         if (g->n_bits % 8) scratch[0] = p[off];
-        next.n_bits += put_sample(&next, scratch, dod, v_bits);
+        gorilla_append_bits(&next, scratch, t_ms, v);
         size_t size = gorilla_size(&next);
         if (size > cap) return false;
         memcpy(p + off, scratch, size - off);
         *g = next;
     }
-    g->t_last_ms = t_ms;
-    g->t_delta = delta;
-    g->v_last_bits = v_bits;
-    g->n++;
     put_header(g, p);
     return true;
+}
+
+void gorilla_put_header(const struct gorilla *g, int64_t t_first_ms, uint64_t v_first_bits,
+                        uint8_t out[GORILLA_HEADER_BYTES])
+{
+    put_header(g, out);
+    put_u64_le(out + 8, (uint64_t)t_first_ms);
+    put_u64_le(out + 16, v_first_bits);
 }

@@ -9,6 +9,8 @@
 /* Worst case of one more sample, bytes. */
 #define GORILLA_SAMPLE_BYTES_MAX 20
 #define GORILLA_HEADER_BYTES 24
+/* What gorilla_append_bits() may write to. */
+#define GORILLA_APPEND_BYTES 24
 
 struct gorilla {
     int64_t t_last_ms;
@@ -25,6 +27,12 @@ void gorilla_start(struct gorilla *g, uint8_t *p, int64_t t_ms, double v);
  * gorilla_size() + GORILLA_SAMPLE_BYTES_MAX, or when the chunk is full or the step is too wide (n == 65535, or a
  * time difference over INT32_MAX): gorilla_fits() tells which. Nothing is changed then. */
 bool gorilla_append(struct gorilla *g, uint8_t *p, size_t cap, int64_t t_ms, double v);
+/* For who keeps the stream elsewhere than behind its header: appends a sample that gorilla_fits(). `to` is the byte in
+ * which the stream ends, with GORILLA_APPEND_BYTES of room; what is behind the stream is overwritten. */
+void gorilla_append_bits(struct gorilla *g, uint8_t *to, int64_t t_ms, double v);
+/* The header of the chunk. */
+void gorilla_put_header(const struct gorilla *g, int64_t t_first_ms, uint64_t v_first_bits,
+                        uint8_t out[GORILLA_HEADER_BYTES]);
 /* Could this sample go into the chunk, given memory? */
 bool gorilla_fits(const struct gorilla *g, int64_t t_ms);
 /* Bytes in use now. */

@@ -33,8 +33,7 @@ static void head_init(struct head_fixture *f)
 static void head_release(struct head_fixture *f)
 {
     head_sweep(&f->stripe, &f->counts, UINT32_MAX, &f->s);
-    CHECK(f->s.chunks == NULL);
-    CHECK(f->s.extra == NULL);
+    CHECK(head_is_empty(&f->s));
     CHECK_I64(f->counts.bytes, 0);
     CHECK_I64(f->counts.chunks, 0);
     CHECK_I64(f->counts.samples, 0);
