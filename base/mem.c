@@ -141,11 +141,15 @@ char *mem_strdup(enum mem_owner owner, const char *z)
 
 #if MEM_ASAN
 /* From the heap, so that ASan guards the edges and LeakSanitizer follows pointers stored inside. */
-static void *map_pages(size_t size)
+static void *map_pages(size_t size, size_t align)
 {
-    void *p = aligned_alloc(MEM_PAGE_BYTES, size);
+    void *p = aligned_alloc(align, size);
     if (p) memset(p, 0, size);
     return p;
+}
+static void advise_huge(void *p, size_t size)
+{
+    (void)p, (void)size;
 }
 static void unmap_pages(void *p, size_t size)
 {
@@ -153,21 +157,26 @@ static void unmap_pages(void *p, size_t size)
     free(p);
 }
 #else
-static void *map_pages(size_t size)
+static void *map_pages(size_t size, size_t align)
 {
     const int prot = PROT_READ | PROT_WRITE, flags = MAP_PRIVATE | MAP_ANONYMOUS;
     void *p = mmap(NULL, size, prot, flags, -1, 0);
     if (p == MAP_FAILED) return NULL;
     /* The kernel puts a mapping right below the one before, so all but the first are aligned. */
-    if (((uintptr_t)p & (MEM_PAGE_BYTES - 1)) == 0) return p;
+    if (((uintptr_t)p & (align - 1)) == 0) return p;
     munmap(p, size);
-    size_t wide = size + MEM_PAGE_BYTES;
+    size_t wide = size + align;
     uint8_t *start = mmap(NULL, wide, prot, flags, -1, 0);
     if (start == MAP_FAILED) return NULL;
-    size_t head = (0 - (uintptr_t)start) & (MEM_PAGE_BYTES - 1);
+    size_t head = (0 - (uintptr_t)start) & (align - 1);
     if (head) munmap(start, head);
     if (wide - head - size) munmap(start + head + size, wide - head - size);
     return start + head;
+}
+/* Only advice: a system without huge pages serves small ones. */
+static void advise_huge(void *p, size_t size)
+{
+    (void)madvise(p, size, MADV_HUGEPAGE);
 }
 static void unmap_pages(void *p, size_t size)
 {
@@ -176,14 +185,26 @@ static void unmap_pages(void *p, size_t size)
 }
 #endif
 
-void *mem_map(enum mem_owner owner, size_t size)
+static void *map_charged(enum mem_owner owner, size_t size, size_t align)
 {
     ASSERT(owner < MEM_OWNERS_N);
     ASSERT(size > 0);
-    ASSERT(size % MEM_PAGE_BYTES == 0);
+    ASSERT(size % align == 0);
     if (!charge(owner, size)) return NULL;
-    void *p = map_pages(size);
+    void *p = map_pages(size, align);
     if (!p) count_sub(owner, size);
+    return p;
+}
+
+void *mem_map(enum mem_owner owner, size_t size)
+{
+    return map_charged(owner, size, MEM_PAGE_BYTES);
+}
+
+void *mem_map_huge(enum mem_owner owner, size_t size)
+{
+    void *p = map_charged(owner, size, MEM_HUGE_BYTES);
+    if (p) advise_huge(p, size);
     return p;
 }
 

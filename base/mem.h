@@ -33,7 +33,11 @@ MUST_USE char *mem_strdup(enum mem_owner owner, const char *z);
  * they leave the process at once, which malloc's heap does not promise. NULL when memory is out. */
 #define MEM_PAGE_BYTES 65536
 MUST_USE void *mem_map(enum mem_owner owner, size_t size);
-void mem_unmap(enum mem_owner owner, void *p, size_t size); /* as given to mem_map; NULL: no-op */
+/* The same for a multiple of 2 MiB, aligned to that, which the system is asked to back with huge pages. */
+#define MEM_HUGE_BYTES ((size_t)2 << 20)
+MUST_USE void *mem_map_huge(enum mem_owner owner, size_t size);
+/* As given to mem_map or mem_map_huge; NULL: no-op. */
+void mem_unmap(enum mem_owner owner, void *p, size_t size);
 
 /* *out = a * b. False when that overflows. */
 MUST_USE bool mem_mul(size_t a, size_t b, size_t *out);

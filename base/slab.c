@@ -1,6 +1,5 @@
 /* base/slab.c: pages of 64 KiB, aligned to that, each of one size class; the page of a cell is found by its
- * address. Invariant: a page is in its class's list exactly while it has a free cell. Cells never used yet
- * are not touched (first_unused), so that the system need not back them. */
+ * address. Invariant: a page is in its class's list exactly while it has a free cell. */
 #include "base/slab.h"
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -19,22 +18,23 @@
 #define UNPOISON(p, n) ((void)(p), (void)(n))
 #endif
 
-static_assert(SLAB_PAGE_BYTES % MEM_PAGE_BYTES == 0, "mem_map gives pages of that size");
-
 struct slab_cell {
     struct slab_cell *next_free;
 };
 
 struct slab_page {
+    struct pool_page pool;
     struct slab *slab;
     struct slab_page *next, *prev;         /* in the class's list */
     struct slab_page *all_next, *all_prev; /* of the whole slab */
     struct slab_cell *free;                /* put back */
-    uint32_t class_idx;
-    uint32_t n_used;
-    uint32_t first_unused; /* cells from here on were never handed out */
-    uint32_t n_cells;
+    uint16_t class_idx;
+    uint16_t n_used;
+    uint16_t first_unused; /* cells from here on were never handed out */
+    uint16_t n_cells;
 };
+/* So that cells of 64 bytes and their multiples are lines of the cache. */
+static_assert(sizeof(struct slab_page) == 64, "cells begin at a cache line");
 
 /* 8, 16 … 128, then eight steps to each doubling up to 4096. */
 #define N_SMALL 16
@@ -44,7 +44,7 @@ struct slab {
     struct slab_page *partial[N_CLASSES];
     struct slab_page *all;
     size_t n_pages;
-    enum mem_owner owner;
+    struct page_pool *pages;
 };
 
 static uint32_t class_of(size_t size)
@@ -70,10 +70,10 @@ size_t slab_cell_bytes(size_t size)
     return class_bytes(class_of(size));
 }
 
-struct slab *slab_new(enum mem_owner owner)
+struct slab *slab_new(struct page_pool *pages)
 {
-    struct slab *slab = mem_calloc(owner, 1, sizeof(*slab));
-    if (slab) slab->owner = owner;
+    struct slab *slab = mem_calloc(page_pool_owner(pages), 1, sizeof(*slab));
+    if (slab) slab->pages = pages;
     return slab;
 }
 
@@ -97,17 +97,19 @@ static void page_unlink(struct slab *slab, struct slab_page *page)
 
 static struct slab_page *page_new(struct slab *slab, uint32_t class_idx)
 {
-    struct slab_page *page = mem_map(slab->owner, SLAB_PAGE_BYTES);
+    struct slab_page *page = (struct slab_page *)page_pool_get(slab->pages);
     if (!page) return NULL;
-    page->slab = slab;
-    page->class_idx = class_idx;
-    page->n_cells = (uint32_t)((SLAB_PAGE_BYTES - sizeof(*page)) / class_bytes(class_idx));
-    page->all_next = slab->all;
+    size_t n_cells = (PAGE_POOL_PAGE_BYTES - sizeof(*page)) / class_bytes(class_idx);
+    *page = (struct slab_page){.pool = page->pool,
+                               .slab = slab,
+                               .all_next = slab->all,
+                               .class_idx = (uint16_t)class_idx,
+                               .n_cells = (uint16_t)n_cells};
     if (slab->all) slab->all->all_prev = page;
     slab->all = page;
     slab->n_pages++;
     page_link(slab, page);
-    POISON(page + 1, SLAB_PAGE_BYTES - sizeof(*page));
+    POISON(page + 1, PAGE_POOL_PAGE_BYTES - sizeof(*page));
     return page;
 }
 
@@ -119,8 +121,8 @@ static void page_free(struct slab *slab, struct slab_page *page)
         slab->all = page->all_next;
     if (page->all_next) page->all_next->all_prev = page->all_prev;
     slab->n_pages--;
-    UNPOISON(page, SLAB_PAGE_BYTES);
-    mem_unmap(slab->owner, page, SLAB_PAGE_BYTES);
+    UNPOISON(page, PAGE_POOL_PAGE_BYTES);
+    page_pool_put(slab->pages, &page->pool);
 }
 
 void slab_free(struct slab *slab)
@@ -153,7 +155,7 @@ void *slab_get(struct slab *slab, size_t size)
 void slab_put(struct slab *slab, void *cell, size_t size)
 {
     struct slab_page *page =
-        (struct slab_page *)((uintptr_t)cell & ~(uintptr_t)(SLAB_PAGE_BYTES - 1));
+        (struct slab_page *)((uintptr_t)cell & ~(uintptr_t)(PAGE_POOL_PAGE_BYTES - 1));
     ASSERT(page->slab == slab);
     ASSERT(page->class_idx == class_of(size));
     ASSERT(page->n_used > 0);
@@ -171,5 +173,5 @@ void slab_put(struct slab *slab, void *cell, size_t size)
 
 size_t slab_bytes(const struct slab *slab)
 {
-    return sizeof(*slab) + slab->n_pages * SLAB_PAGE_BYTES;
+    return sizeof(*slab) + slab->n_pages * PAGE_POOL_PAGE_BYTES;
 }

@@ -11,9 +11,9 @@ struct cells {
     enum mem_owner owner;
 };
 
-MUST_USE static inline bool cells_init(struct cells *cells, enum mem_owner owner)
+MUST_USE static inline bool cells_init(struct cells *cells, struct page_pool *pages)
 {
-    *cells = (struct cells){slab_new(owner), owner};
+    *cells = (struct cells){slab_new(pages), page_pool_owner(pages)};
     return cells->slab != NULL;
 }
 /* All cells must have been put back, or be no larger than SLAB_CELL_BYTES_MAX. */
@@ -46,16 +46,19 @@ static inline void cells_put(struct cells *cells, void *p, size_t size)
 struct cell_pool {
     struct lock lock; /* rank LOCK_SLAB; guards cells */
     struct cells cells;
+    struct page_pool *pages;
 };
 
 MUST_USE static inline bool cell_pool_init(struct cell_pool *pool, enum mem_owner owner)
 {
     lock_init(&pool->lock, LOCK_SLAB);
-    return cells_init(&pool->cells, owner);
+    pool->pages = page_pool_new(owner);
+    return pool->pages && cells_init(&pool->cells, pool->pages);
 }
 static inline void cell_pool_release(struct cell_pool *pool)
 {
     if (pool->cells.slab) cells_release(&pool->cells);
+    page_pool_free(pool->pages);
     lock_destroy(&pool->lock);
 }
 MUST_USE static inline void *cell_pool_get(struct cell_pool *pool, size_t size)

@@ -460,9 +460,10 @@ static struct engine *engine_new(const struct env *env, const struct engine_conf
     lock_init(&e->wake_lock, LOCK_LEAF);
     cond_init(&e->wake);
     bool ok = cell_pool_init(&e->registry_pool, MEM_REGISTRY);
+    e->head_pages = page_pool_new(MEM_HEAD);
     for (size_t i = 0; i < HEAD_STRIPES; i++) {
         lock_init(&e->stripes[i].lock, LOCK_SHARD);
-        ok = cells_init(&e->stripes[i].cells, MEM_HEAD) && ok;
+        ok = e->head_pages && cells_init(&e->stripes[i].cells, e->head_pages) && ok;
     }
     e->data_dir = mem_strdup(MEM_BASE, config->data_dir);
     e->config.data_dir = e->data_dir;
@@ -491,6 +492,7 @@ static void engine_free(struct engine *e)
         if (e->stripes[i].cells.slab) cells_release(&e->stripes[i].cells);
         lock_destroy(&e->stripes[i].lock);
     }
+    page_pool_free(e->head_pages);
     cell_pool_release(&e->registry_pool);
     lock_destroy(&e->create_lock);
     rwlock_destroy(&e->tenants_lock);

@@ -88,11 +88,11 @@ MUST_USE enum err_code head_append_float(struct head_stripe *stripe, struct head
                                          struct err *err);
 
 /* Brings the stream's state; later, under the stripe's lock, its end. */
-static inline void head_prefetch_open(const struct series *s)
+PREFETCHES void head_prefetch_open(const struct series *s)
 {
     __builtin_prefetch(&s->open, 1);
 }
-static inline void head_prefetch_end(const struct series *s)
+PREFETCHES void head_prefetch_end(const struct series *s)
 {
     if (stream_exists(&s->open)) __builtin_prefetch(stream_at(&s->open), 1);
 }

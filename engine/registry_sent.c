@@ -127,7 +127,7 @@ static bool sent_matches(const struct registry *reg, const struct series *s, str
 
 /* Brings what the next searches will want: the pairs of the successor, which itself was brought by the search
  * before, and the successor's successor. */
-static inline void prefetch_successors(struct registry *reg, const struct series *s)
+PREFETCHES void prefetch_successors(struct registry *reg, const struct series *s)
 {
     const struct series *next =
         series_by_id(reg, atomic_load_explicit(&s->successor, memory_order_relaxed));

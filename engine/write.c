@@ -341,7 +341,7 @@ static struct head_stripe *change_stripe(struct head_stripe *held, struct head_s
 
 /* What a sample touches, one hop each: its series, the end of its stream. What another stripe's lock guards is left
  * alone. */
-static inline void prefetch_ahead(const struct write *w, size_t i, const struct head_stripe *held)
+PREFETCHES void prefetch_ahead(const struct write *w, size_t i, const struct head_stripe *held)
 {
     const struct write_batch *b = w->b;
     if (i + PREFETCH_SERIES >= b->n) return;

@@ -1,4 +1,4 @@
-/* Slab: classes, reuse, and no two cells that overlap. */
+/* Slab: classes, reuse, and no two cells that overlap; and the pool of its pages. */
 #include "tests/quipu_test.h"
 
 #include "base/slab.h"
@@ -39,7 +39,8 @@ static void random_use(void **state)
     PROPERTY_LOOP(&rng, 30)
     {
         size_t before = mem_bytes(MEM_HEAD);
-        struct slab *slab = slab_new(MEM_HEAD);
+        struct page_pool *pages = page_pool_new(MEM_HEAD);
+        struct slab *slab = slab_new(pages);
         CHECK(slab != NULL);
         size_t empty = slab_bytes(slab);
         enum { N = 2000 };
@@ -61,7 +62,9 @@ static void random_use(void **state)
                 CHECK((uintptr_t)item->p % 8 == 0);
                 memset(item->p, item->fill, item->size);
             }
-            if (step % 1000 == 0) CHECK_U64(mem_bytes(MEM_HEAD) - before, slab_bytes(slab));
+            /* The pool takes whole extents, and keeps one for the next. */
+            if (step % 1000 == 0)
+                CHECK(mem_bytes(MEM_HEAD) - before < slab_bytes(slab) + 2 * MEM_HUGE_BYTES);
         }
         if (rng_chance(&rng, 0.5)) {
             for (size_t i = 0; i < N; i++)
@@ -70,6 +73,7 @@ static void random_use(void **state)
         }
         free(items);
         slab_free(slab);
+        page_pool_free(pages);
         CHECK_U64(mem_bytes(MEM_HEAD), before);
     }
 }
@@ -77,7 +81,8 @@ static void random_use(void **state)
 static void cells_are_reused(void **state)
 {
     (void)state;
-    struct slab *slab = slab_new(MEM_HEAD);
+    struct page_pool *pages = page_pool_new(MEM_HEAD);
+    struct slab *slab = slab_new(pages);
     void *keep = slab_get(slab, 100);
     void *a = slab_get(slab, 100);
     slab_put(slab, a, 97); /* same class */
@@ -88,16 +93,20 @@ static void cells_are_reused(void **state)
     CHECK(keep != a);
     slab_free(slab);
     slab_free(NULL);
+    page_pool_free(pages);
+    page_pool_free(NULL);
 }
 
 /* A million small cells cost their size and a header per page. */
 static void overhead_is_small(void **state)
 {
     (void)state;
-    struct slab *slab = slab_new(MEM_HEAD);
+    struct page_pool *pages = page_pool_new(MEM_HEAD);
+    struct slab *slab = slab_new(pages);
     for (int i = 0; i < 100000; i++) CHECK(slab_get(slab, 48) != NULL);
     CHECK((double)slab_bytes(slab) < 48.0 * 100000 * 1.01 + 65536 + 4096);
     slab_free(slab);
+    page_pool_free(pages);
 }
 
 static bool always(void *ctx, size_t size)
@@ -110,15 +119,53 @@ static bool always(void *ctx, size_t size)
 static void out_of_memory_changes_nothing(void **state)
 {
     (void)state;
-    struct slab *slab = slab_new(MEM_HEAD);
+    struct page_pool *pages = page_pool_new(MEM_HEAD);
+    struct slab *slab = slab_new(pages);
     size_t bytes = slab_bytes(slab);
     mem_set_fail_hook(always, NULL);
     CHECK(slab_get(slab, 10) == NULL);
-    CHECK(slab_new(MEM_HEAD) == NULL);
+    CHECK(slab_new(pages) == NULL);
+    CHECK(page_pool_new(MEM_HEAD) == NULL);
     mem_set_fail_hook(NULL, NULL);
     CHECK_U64(slab_bytes(slab), bytes);
     CHECK(slab_get(slab, 10) != NULL);
     slab_free(slab);
+    page_pool_free(pages);
+}
+
+static void pages_are_lent(void **state)
+{
+    (void)state;
+    struct rng rng;
+    PROPERTY_LOOP(&rng, 20)
+    {
+        enum { N = 200 };
+        struct pool_page *lent[N] = {NULL};
+        size_t n = 0, before = mem_bytes(MEM_HEAD), most = 1 + rng_below(&rng, N);
+        struct page_pool *pool = page_pool_new(MEM_HEAD);
+        CHECK(pool && page_pool_owner(pool) == MEM_HEAD);
+        for (int step = 0; step < 2000; step++) {
+            size_t i = rng_below(&rng, most);
+            if (lent[i]) {
+                uint8_t *p = (uint8_t *)lent[i];
+                CHECK(p[sizeof(**lent)] == i);
+                CHECK(p[PAGE_POOL_PAGE_BYTES - 1] == i);
+                page_pool_put(pool, lent[i]);
+                lent[i] = NULL;
+                n--;
+            } else {
+                lent[i] = page_pool_get(pool);
+                CHECK(lent[i] && (uintptr_t)lent[i] % PAGE_POOL_PAGE_BYTES == 0);
+                memset(lent[i] + 1, (int)i, PAGE_POOL_PAGE_BYTES - sizeof(**lent));
+                n++;
+            }
+        }
+        for (size_t i = 0; i < N; i++)
+            if (lent[i]) page_pool_put(pool, lent[i]);
+        CHECK(mem_bytes(MEM_HEAD) - before < MEM_HUGE_BYTES + 4096); /* one is kept */
+        page_pool_free(pool);
+        CHECK_U64(mem_bytes(MEM_HEAD), before);
+    }
 }
 
 int main(void)
@@ -129,6 +176,7 @@ int main(void)
         cmocka_unit_test(cells_are_reused),
         cmocka_unit_test(overhead_is_small),
         cmocka_unit_test(out_of_memory_changes_nothing),
+        cmocka_unit_test(pages_are_lent),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
