@@ -3,10 +3,10 @@
 nothing is there that nobody sent.
 
 Each round starts quipud on the same data, lets writers send batches (new samples, late ones, repeats of what was
-not answered, values written anew) while flushes and compactions are asked for, kills it after a random time (often in
-replay, or just after a flush or a compaction was asked for, so that it dies in the middle of a block or of the catalog's
-transaction), starts it again, and compares what it holds with the model. Every random choice comes from --seed; the
-moments of the kernel do not.
+not answered, values written anew) while flushes and compactions are asked for, kills it after a random time (often
+in replay, or just after a flush or a compaction was asked for, so that it dies in the middle of a block or of the
+catalog's transaction), starts it again, and compares what it holds with the model. Every random choice comes from
+--seed; the moments of the kernel do not.
 """
 import argparse
 import os

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Ingest, queries, flushes, compactions and retention at the same time, for minutes or hours, with answers checked all the
-while; for the TSan build (no finding) and the release build (stable memory).
+"""Ingest, queries, flushes, compactions and retention at the same time, for minutes or hours, with answers checked all
+the while; for the TSan build (no finding) and the release build (stable memory).
 
     tests/soak/soak.py --bin build/tsan/bin --minutes 30
 
-Checked writers send one sample per series every 10 ms of real time, and late ones; each value is a function of series
-and time, so that the model is no more than how far each writer was acknowledged. Checkers ask for random ranges and compare
-every sample. Beside them runs a fleet whose pods are replaced every minute, and queries over it. Prints a line a minute.
+Checked writers send one sample per series every 10 ms of real time, and late ones; each value is a function of
+series and time, so that the model is no more than how far each writer was acknowledged. Checkers ask for random
+ranges and compare every sample. Beside them runs a fleet whose pods are replaced every minute, and queries over it.
+Prints a line a minute.
 """
 import argparse
 import os

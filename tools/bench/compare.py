@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures quipud, and its peers where their programs are given, one after the other on this machine with the same
-load, and prints markdown tables: ingest, disk, queries (with a comparison of all answers), and the time to be ready after
-kill -9 with a cold page cache.
+load, and prints markdown tables: ingest, disk, queries (with a comparison of all answers), and the time to be ready
+after kill -9 with a cold page cache.
 
     tools/bench/compare.py --bin build/release/bin --victoria .../victoria-metrics --prometheus .../prometheus
 

@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
 """How quipud fares in the course of long loads:
 
-  churn-week   a fleet whose pods are all replaced every hour, for a simulated week: 60,000 live series 60 s apart, 10 million
-               in all; beside the same fleet without churn
+  churn-week   a fleet whose pods are all replaced every hour, for a simulated week: 60,000 live series 60 s apart, 10
+               million in all; beside the same fleet without churn
   year-import  a year of old samples, 105 million, series after series
   shuffled     the same, all samples in random order
 
     tools/bench/long.py --bin build/release/bin churn-week year-import shuffled
 
-Prints memory as the load goes by, the blocks that are left, the bytes of index per series, what queries over the last hour
-cost, and what retention gives back. The weeks pass in minutes, so their flush window (--window) is 1 s, about half an hour
-of such a week; an import has the default, since real ones are as quick.
+Prints memory as the load goes by, the blocks that are left, the bytes of index per series, what queries over the
+last hour cost, and what retention gives back. The weeks pass in minutes, so their flush window (--window) is 1 s,
+about half an hour of such a week; an import has the default, since real ones are as quick.
 """
 import argparse
 import os
@@ -106,7 +106,8 @@ def print_blocks(o, server, report):
     index = sum(size for name, size in sections.items() if name not in DATA_SECTIONS)
     print("\nsettled: %d blocks (%d below 1 MiB), %s MiB, %.3f bytes per sample" % (
         len(sizes), sum(size < 2**20 for size in sizes), mib(sum(sizes)), sum(sizes) / report["samples"]))
-    print("index: %s MiB for %d series in all blocks, %.1f bytes each" % (mib(index), n_series, index / max(n_series, 1)))
+    print("index: %s MiB for %d series in all blocks, %.1f bytes each" % (
+        mib(index), n_series, index / max(n_series, 1)))
     print("sections: " + ", ".join("%s %s MiB" % (k, mib(v)) for k, v in sections.items()), flush=True)
     return index
 

@@ -3,9 +3,10 @@
 
     tools/bench/stages.py --bin build/release/bin --preset fleet-hour
 
-Starts quipud, records it while `quipu bench ingest` runs, and sorts the samples: in the kernel by the system call, else by the
-function's name, which begins with its module's. Flush and compaction are then asked for, and their CPU is taken from the
-process's clock. Prints milliseconds of CPU per million samples. Functions that the compiler has inlined count for their caller.
+Starts quipud, records it while `quipu bench ingest` runs, and sorts the samples: in the kernel by the system call,
+else by the function's name, which begins with its module's. Flush and compaction are then asked for, and their CPU
+is taken from the process's clock. Prints milliseconds of CPU per million samples. Functions that the compiler has
+inlined count for their caller.
 """
 import argparse
 import collections
