@@ -464,6 +464,15 @@ static void sum_blocks(struct tenant *t, uint64_t *bytes, uint64_t *blocks)
     *blocks += stats.blocks;
 }
 
+static struct compact_when when_asked(const struct tenant *t,
+                                      const struct engine_compact_options *options)
+{
+    struct compact_when when = when_now(t);
+    when.eager = true;
+    when.level = options->level;
+    return when;
+}
+
 static enum err_code compact_tenant(struct tenant *t, const struct engine_compact_options *options,
                                     struct engine_compact_report *report, struct err *err)
 {
@@ -475,10 +484,8 @@ static enum err_code compact_tenant(struct tenant *t, const struct engine_compac
         atomic_fetch_add_explicit(&c->n_waiting, 1, memory_order_relaxed);
         lock_take(&c->lock);
         atomic_fetch_sub_explicit(&c->n_waiting, 1, memory_order_relaxed);
-        struct compact_when when = when_now(t);
+        struct compact_when when = when_asked(t, options);
         struct pace pace = {.engine = e, .options = options, .report = report};
-        when.eager = true;
-        when.level = options->level;
         rc = compact_next(t, &when, &pace, &did, err);
         lock_release(&c->lock);
     }
@@ -495,6 +502,12 @@ enum err_code engine_compact(struct engine *e, struct tenant *tenant,
     *report = (struct engine_compact_report){0};
     for (size_t i = 0; !rc && (tenant ? i == 0 : (t = engine_tenant_at(e, i)) != NULL); i++) {
         sum_blocks(t, &report->bytes_before, &report->blocks_before);
+        if (options->dry_run) {
+            struct compact_when when = when_asked(t, options);
+            struct compact_limits limits = limits_of(t);
+            rc = compact_rehearse(t, &when, &limits, report, err);
+            continue;
+        }
         rc = compact_tenant(t, options, report, err);
         sum_blocks(t, &report->bytes_after, &report->blocks_after);
     }

@@ -44,6 +44,10 @@ void compactor_init(struct compactor *c, const struct env *env);
 void compactor_release(struct compactor *c);
 /* The thread, if env has threads. */
 MUST_USE enum err_code compactor_start(struct engine *engine, struct err *err);
+/* compact_rehearse.c: adds to the report what compaction would do, and what would be left. */
+MUST_USE enum err_code compact_rehearse(struct tenant *tenant, const struct compact_when *when,
+                                        const struct compact_limits *limits,
+                                        struct engine_compact_report *report, struct err *err);
 /* Ends the thread and what it is at. */
 void compactor_stop(struct engine *engine);
 /* One merge at most, of some tenant: what the owner's steps do without a thread. */

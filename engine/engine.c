@@ -472,6 +472,7 @@ static struct engine *engine_new(const struct env *env, const struct engine_conf
     pressure_init(&e->pressure, &config->memory, env->clock);
     compactor_init(&e->compactor, env);
     metrics_open(e);
+    ok = ok && e->n_overrides == config->n_overrides; /* else there was no memory for them */
     if (ok && e->data_dir) return e;
     struct err ignored; /* the caller says what */
     err_ignore(engine_close(e, false, &ignored));

@@ -16,9 +16,10 @@ struct error_row {
     unsigned status;
 };
 static const struct error_row ERRORS[API_ERRORS_N] = {
-    [API_BAD_DATA] = {"bad_data", 400}, [API_EXECUTION] = {"execution", 422},
-    [API_CANCELED] = {"canceled", 499}, [API_TIMEOUT] = {"timeout", 503},
-    [API_INTERNAL] = {"internal", 500}, [API_UNAVAILABLE] = {"unavailable", 503},
+    [API_BAD_DATA] = {"bad_data", 400},   [API_EXECUTION] = {"execution", 422},
+    [API_CANCELED] = {"canceled", 499},   [API_TIMEOUT] = {"timeout", 503},
+    [API_INTERNAL] = {"internal", 500},   [API_UNAVAILABLE] = {"unavailable", 503},
+    [API_NOT_FOUND] = {"not_found", 404},
 };
 
 void api_error(struct api_call *call, enum api_error error, const char *fmt, ...)
@@ -58,6 +59,7 @@ enum api_error api_error_of(struct api_call *call, const struct err *err, const 
     case ERR_TIMEOUT: error = API_TIMEOUT; break;
     case ERR_CANCELED: error = API_CANCELED; break;
     case ERR_NO_MEMORY:
+    case ERR_NO_SPACE:
     case ERR_BUSY:
     case ERR_SHUTDOWN: error = API_UNAVAILABLE; break;
     default: break;
@@ -430,6 +432,8 @@ size_t query_api_routes(struct query_api *api, struct http_route out[QUERY_API_R
         {"/api/v1/status/flags", HTTP_GET, false, api_on_flags},
         {"/api/v1/status/config", HTTP_GET, false, api_on_config},
         {"/api/v1/status/tsdb", HTTP_GET, true, api_on_tsdb},
+        {"/api/v1/admin/tsdb/flush", HTTP_POST | HTTP_PUT, true, api_on_flush},
+        {"/api/v1/admin/tsdb/compact", HTTP_POST | HTTP_PUT, true, api_on_compact},
         {"/api/v1/status/walreplay", HTTP_GET, false, query_api_walreplay},
         {"/federate", HTTP_GET, true, api_on_federate},
     };

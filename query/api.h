@@ -50,6 +50,7 @@ struct query_api_config {
     void (*limits_now)(void *ctx, struct query_limits *limits);
     void *limits_ctx;
     struct pool *pool;       /* the evaluator's; NULL: none */
+    struct engine *engine;   /* for /api/v1/admin/tsdb/…; NULL: those answer 503 */
     const char *cors_origin; /* ".*"; a regular expression for the whole Origin */
     struct query_api_status status;
 };

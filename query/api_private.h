@@ -14,6 +14,7 @@ enum api_error {
     API_TIMEOUT,
     API_INTERNAL,
     API_UNAVAILABLE,
+    API_NOT_FOUND,
     API_ERRORS_N
 };
 
@@ -139,6 +140,8 @@ void api_on_runtimeinfo(void *ctx, struct http_request *req);
 void api_on_flags(void *ctx, struct http_request *req);
 void api_on_config(void *ctx, struct http_request *req);
 void api_on_tsdb(void *ctx, struct http_request *req);
+void api_on_flush(void *ctx, struct http_request *req);
+void api_on_compact(void *ctx, struct http_request *req);
 
 /* {"resultType":…,"result":… without the closing brace, into call->out (api_result.c). limit 0: none. */
 void api_put_result(struct api_call *call, const struct query_result *result, size_t limit);

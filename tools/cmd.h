@@ -5,6 +5,7 @@
 #include "tools/exit_code.h"
 
 enum exit_code cmd_query(int argc, char **argv);
+enum exit_code cmd_compact(int argc, char **argv);
 enum exit_code cmd_inspect(int argc, char **argv);
 
 #endif

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <yaml.h>
 
+#include "engine/engine.h"
+
 /* ---- values ---- */
 
 /* A run of digits as a number; false on overflow or none. */
@@ -181,6 +183,26 @@ void config_defaults(struct config *config, struct config_origin *origin)
     }
 }
 
+void config_release(struct config *config)
+{
+    mem_free(config->tenants);
+    config->tenants = NULL;
+    config->n_tenants = config->tenants_cap = 0;
+}
+
+bool config_same_tenants(const struct config *a, const struct config *b)
+{
+    if (a->n_tenants != b->n_tenants) return false;
+    for (size_t i = 0; i < a->n_tenants; i++) {
+        const struct config_tenant *x = &a->tenants[i], *y = &b->tenants[i];
+        if (strcmp(x->name, y->name) != 0 || x->has_retention != y->has_retention ||
+            x->has_retention_bytes != y->has_retention_bytes ||
+            x->retention_ms != y->retention_ms || x->retention_bytes != y->retention_bytes)
+            return false;
+    }
+    return true;
+}
+
 static size_t key_index(const struct config_key *key)
 {
     return (size_t)(key - config_key_at(0));
@@ -257,6 +279,124 @@ static struct str scalar_of(const yaml_event_t *event)
     return (struct str){(const char *)event->data.scalar.value, event->data.scalar.length};
 }
 
+/* ---- the section of tenants: name, then what is different for it ---- */
+
+static enum err_code set_of_tenant(struct yaml_reader *r, struct config_tenant *tenant,
+                                   struct str name, struct str value, yaml_mark_t mark,
+                                   struct err *err)
+{
+    struct config scratch; /* the key's own type and bounds */
+    bool *has = str_eq(name, STR("retention"))        ? &tenant->has_retention
+                : str_eq(name, STR("retention_size")) ? &tenant->has_retention_bytes
+                                                      : NULL;
+    enum err_code rc = ERR_OK;
+    if (!has)
+        rc = err_set(err, ERR_INVALID, "'%.*s' cannot be set for one tenant", STR_ARG(name));
+    else if (*has)
+        rc = err_set(err, ERR_INVALID, "'%.*s' is set twice", STR_ARG(name));
+    if (!rc) rc = config_set(&scratch, config_key_find(name), value, err);
+    if (rc) {
+        err_context(err, "tenant %s", tenant->name);
+        return at_line(r, mark, err);
+    }
+    *has = true;
+    if (has == &tenant->has_retention)
+        tenant->retention_ms = scratch.retention_ms;
+    else
+        tenant->retention_bytes = scratch.retention_bytes;
+    return ERR_OK;
+}
+
+static enum err_code read_of_tenant(struct yaml_reader *r, struct config_tenant *tenant,
+                                    const yaml_event_t *key, struct err *err)
+{
+    yaml_event_t value;
+    enum err_code rc = next_event(r, &value, err);
+    if (rc) return rc;
+    if (value.type == YAML_SCALAR_EVENT) {
+        rc = set_of_tenant(r, tenant, scalar_of(key), scalar_of(&value), key->start_mark, err);
+    } else {
+        err_set(err, ERR_INVALID, "'%.*s' must have a plain value", STR_ARG(scalar_of(key)));
+        rc = at_line(r, key->start_mark, err);
+    }
+    yaml_event_delete(&value);
+    return rc;
+}
+
+/* After the event that opened the tenant's mapping. */
+static enum err_code read_tenant(struct yaml_reader *r, struct config_tenant *tenant,
+                                 struct err *err)
+{
+    for (;;) {
+        yaml_event_t key;
+        enum err_code rc = next_event(r, &key, err);
+        if (rc) return rc;
+        bool end = key.type == YAML_MAPPING_END_EVENT;
+        if (!end && key.type != YAML_SCALAR_EVENT) {
+            err_set(err, ERR_INVALID, "a key must be a plain word");
+            rc = at_line(r, key.start_mark, err);
+        } else if (!end) {
+            rc = read_of_tenant(r, tenant, &key, err);
+        }
+        yaml_event_delete(&key);
+        if (rc || end) return rc;
+    }
+}
+
+static enum err_code add_tenant(struct yaml_reader *r, struct str name, yaml_mark_t mark,
+                                struct config_tenant **out, struct err *err)
+{
+    struct config *c = r->config;
+    enum err_code rc = tenant_name_check(name, err);
+    for (size_t i = 0; !rc && i < c->n_tenants; i++)
+        if (str_eq(str_of(c->tenants[i].name), name))
+            rc = err_set(err, ERR_INVALID, "tenant %.*s stands twice", STR_ARG(name));
+    if (!rc && c->n_tenants == CONFIG_TENANTS_MAX)
+        rc = err_set(err, ERR_INVALID, "more than %d tenants", CONFIG_TENANTS_MAX);
+    void *items = c->tenants;
+    if (!rc)
+        rc = mem_grow(MEM_TOOLS, &items, &c->tenants_cap, c->n_tenants + 1, sizeof(*c->tenants),
+                      err);
+    c->tenants = items;
+    if (rc) return at_line(r, mark, err);
+    *out = &c->tenants[c->n_tenants++];
+    **out = (struct config_tenant){0};
+    memcpy((*out)->name, name.p, name.len);
+    return ERR_OK;
+}
+
+static enum err_code read_tenants(struct yaml_reader *r, struct err *err)
+{
+    for (;;) {
+        yaml_event_t name, opening;
+        enum err_code rc = next_event(r, &name, err);
+        if (rc) return rc;
+        bool end = name.type == YAML_MAPPING_END_EVENT;
+        struct config_tenant *tenant = NULL;
+        if (!end && name.type == YAML_SCALAR_EVENT) {
+            rc = add_tenant(r, scalar_of(&name), name.start_mark, &tenant, err);
+        } else if (!end) {
+            err_set(err, ERR_INVALID, "a tenant's name must be a plain word");
+            rc = at_line(r, name.start_mark, err);
+        }
+        if (!rc && !end) rc = next_event(r, &opening, err);
+        if (!rc && !end) {
+            bool mapping = opening.type == YAML_MAPPING_START_EVENT;
+            yaml_event_delete(&opening);
+            if (mapping) {
+                rc = read_tenant(r, tenant, err);
+            } else {
+                err_set(err, ERR_INVALID, "expected `retention: …` below tenant %s", tenant->name);
+                rc = at_line(r, name.start_mark, err);
+            }
+        }
+        yaml_event_delete(&name);
+        if (rc || end) return rc;
+    }
+}
+
+/* ---- all other keys ---- */
+
 static enum err_code read_mapping(struct yaml_reader *r, size_t depth, struct err *err);
 
 static enum err_code read_value(struct yaml_reader *r, size_t depth, struct str key,
@@ -271,7 +411,9 @@ static enum err_code read_value(struct yaml_reader *r, size_t depth, struct str 
     yaml_event_t event;
     enum err_code rc = next_event(r, &event, err);
     if (rc) return rc;
-    if (event.type == YAML_SCALAR_EVENT) {
+    if (event.type == YAML_MAPPING_START_EVENT && strcmp(name, "tenants") == 0) {
+        rc = read_tenants(r, err);
+    } else if (event.type == YAML_SCALAR_EVENT) {
         rc = set_from_file(r, str_of(name), scalar_of(&event), mark, err);
     } else if (event.type == YAML_MAPPING_START_EVENT && depth + 1 < DEPTH_MAX) {
         snprintf(r->path[depth + 1], sizeof(r->path[0]), "%.126s.", name);

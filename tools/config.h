@@ -16,16 +16,32 @@
 #define CONFIG_AUTO UINT64_MAX
 #define MEMORY_LIMIT_BYTES_MIN (UINT64_C(64) << 20)
 
+/* What the file says of one tenant, under `tenants`. */
+#define CONFIG_TENANT_NAME_BYTES 151
+#define CONFIG_TENANTS_MAX 10000
+struct config_tenant {
+    char name[CONFIG_TENANT_NAME_BYTES];
+    bool has_retention, has_retention_bytes;
+    int64_t retention_ms;
+    uint64_t retention_bytes;
+};
+
 struct config {
     char listen[CONFIG_TEXT_BYTES];
     char data_dir[CONFIG_TEXT_BYTES];
-    int64_t retention_ms; /* 0: for ever */
-    uint64_t log_level;   /* enum log_level */
+    int64_t retention_ms;          /* 0: for ever */
+    uint64_t retention_bytes;      /* 0: none */
+    struct config_tenant *tenants; /* config_release frees them */
+    size_t n_tenants, tenants_cap;
+    uint64_t log_level; /* enum log_level */
     int64_t shutdown_timeout_ms;
     uint64_t shutdown_flush; /* bool */
 
     uint64_t wal_sync; /* enum wal_sync */
     uint64_t wal_segment_bytes, wal_held_bytes_max;
+
+    uint64_t compaction_enabled; /* bool */
+    uint64_t compaction_rate;
 
     uint64_t memory_limit_bytes;
 
@@ -85,6 +101,9 @@ struct config_origin {
 };
 
 void config_defaults(struct config *config, struct config_origin *origin);
+/* Frees the tenants; also of a config that an error left half changed. */
+void config_release(struct config *config);
+bool config_same_tenants(const struct config *a, const struct config *b);
 /* Sets one key from its text. ERR_INVALID says what is wrong with the value; the caller adds where. */
 MUST_USE enum err_code config_set(struct config *config, const struct config_key *key,
                                   struct str text, struct err *err);

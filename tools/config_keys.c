@@ -24,6 +24,8 @@ static const struct config_key keys[] = {
      "time."},
     {"retention", CONFIG_DURATION, KEY(retention_ms), "15d", 0, YEARS, NULL, true,
      "Samples older than this are deleted, whole blocks at a time. 0 keeps everything."},
+    {"retention_size", CONFIG_SIZE, KEY(retention_bytes), "0", 0, UINT64_C(1) << 60, NULL, true,
+     "A tenant's oldest blocks are deleted while all of its blocks take more. 0: no such limit."},
     {"log_level", CONFIG_CHOICE, KEY(log_level), "info", 0, 0, "debug info warn error off", true,
      "The least important log lines that are written to stderr."},
     {"shutdown.timeout", CONFIG_DURATION, KEY(shutdown_timeout_ms), "15s", 0, HOUR, NULL, true,
@@ -58,6 +60,11 @@ static const struct config_key keys[] = {
     {"head.window", CONFIG_DURATION, KEY(head_window_ms), "30m", SECOND, DAY, NULL, true,
      "A tenant's newest samples are written to a block when the oldest of them arrived longer ago "
      "than this."},
+    {"compaction.enabled", CONFIG_BOOL, KEY(compaction_enabled), "true", 0, 1, NULL, true,
+     "Merge blocks in the background. Without it blocks stay as they were flushed, many and "
+     "larger than need be, until somebody asks for a compaction."},
+    {"compaction.rate", CONFIG_SIZE, KEY(compaction_rate), "64MiB", 0, 1024 * GIB, NULL, true,
+     "Bytes that merging in the background reads and writes in a second, about. 0: no limit."},
     {"storage.page_cache", CONFIG_SIZE, KEY(page_cache_bytes), "auto", 0, 1024 * GIB, NULL, false,
      "Checked and decompressed pages of blocks kept in memory."},
 

@@ -21,6 +21,7 @@
 #include "tools/config.h"
 #include "tools/exit_code.h"
 #include "tools/memory_plan.h"
+#include "tools/overrides.h"
 #include "tools/process_metrics.h"
 #include "tools/server.h"
 #include "tools/settings.h"
@@ -118,6 +119,9 @@ static struct engine_config engine_settings(const struct quipud *q, const struct
     struct memory_plan plan = memory_plan_make(c, q->system);
     struct engine_config e = engine_config_default(c->data_dir);
     e.retention_ms = c->retention_ms;
+    e.retention_bytes = c->retention_bytes;
+    e.compact = c->compaction_enabled;
+    e.compact_rate = c->compaction_rate;
     e.future_max_ms = c->limits_future_max_ms;
     e.flush_window_ms = c->head_window_ms;
     e.head_bytes_max = plan.head_bytes;
@@ -169,7 +173,14 @@ static void apply_settings(void *ctx, const struct config *c)
     struct quipud *q = ctx;
     atomic_store_explicit(&q->log.level, (enum log_level)c->log_level, memory_order_relaxed);
     struct engine_config engine = engine_settings(q, c);
+    struct engine_override *overrides;
+    struct err err;
+    if (overrides_make(c, &engine, &overrides, &err)) {
+        log_msg(&q->log, LOG_ERROR, "the engine keeps its old settings", LOG_ERR(&err));
+        return;
+    }
     engine_reconfigure(q->engine, &engine);
+    mem_free(overrides);
     apply_memory_limits(q, c);
 }
 
@@ -240,7 +251,10 @@ static void *opener_main(void *arg)
 {
     struct quipud *q = arg;
     struct engine_config settings = engine_settings(q, &q->settings.config);
-    q->opened = engine_open(&q->env, &settings, &q->engine, &q->open_err);
+    struct engine_override *overrides = NULL;
+    q->opened = overrides_make(&q->settings.config, &settings, &overrides, &q->open_err);
+    if (!q->opened) q->opened = engine_open(&q->env, &settings, &q->engine, &q->open_err);
+    mem_free(overrides);
     atomic_store_explicit(&q->opener_done, true, memory_order_release);
     pthread_kill(q->main_thread, SIGUSR1);
     return NULL;
@@ -293,6 +307,7 @@ static enum err_code open_api(struct quipud *q, struct err *err)
     api.limits_now = query_limits_now;
     api.limits_ctx = q;
     api.pool = q->compute;
+    api.engine = q->engine;
     api.status = (struct query_api_status){.hostname = q->hostname,
                                            .cwd = q->cwd,
                                            .start_ms = q->begun_ms,

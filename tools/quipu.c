@@ -11,6 +11,7 @@ static const struct {
     enum exit_code (*run)(int argc, char **argv);
 } commands[] = {
     {"query", "ask a server for the value of an expression", cmd_query},
+    {"compact", "merge blocks, in a data folder or by a server", cmd_compact},
     {"inspect", "show and check a file of the log, or a block", cmd_inspect},
     {"bench", "put load on a server: quipu bench ingest, record, query", cmd_bench},
 };

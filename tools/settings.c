@@ -16,7 +16,9 @@ static enum err_code read_all(const struct settings *s, struct config *config,
     config_defaults(config, &origin);
     enum err_code rc = config_args(config, &origin, s->argc, s->argv, args, err);
     if (rc || args->help || args->version || args->print_docs || !args->file) return rc;
-    return config_load(config, &origin, io_posix(), args->file, err);
+    rc = config_load(config, &origin, io_posix(), args->file, err);
+    if (rc) config_release(config);
+    return rc;
 }
 
 enum err_code settings_read(struct settings *s, struct config_args *args, struct err *err)
@@ -67,6 +69,19 @@ static void reload_key(void *ctx, const struct config_key *key)
     if (key->reloads) err_ignore(config_set(&r->settings->config, key, str_of(to), &err));
 }
 
+/* All of them at once: what is said of tenants reloads. */
+static void reload_tenants(struct reload *r)
+{
+    struct config *config = &r->settings->config;
+    if (!config_same_tenants(config, &r->next))
+        log_msg(r->settings->log, LOG_INFO, "setting changed", LOG_CSTR("key", "tenants"),
+                LOG_U64("from", config->n_tenants), LOG_U64("to", r->next.n_tenants));
+    config_release(config);
+    config->tenants = r->next.tenants;
+    config->n_tenants = r->next.n_tenants;
+    config->tenants_cap = r->next.tenants_cap;
+}
+
 enum err_code settings_reload(struct settings *s, struct err *err)
 {
     struct reload r = {.settings = s};
@@ -79,6 +94,7 @@ enum err_code settings_reload(struct settings *s, struct err *err)
     } else {
         r.before = s->config;
         config_diff(&r.before, &r.next, reload_key, &r);
+        reload_tenants(&r);
         note_success(s);
         s->apply(s->ctx, &s->config);
     }
@@ -91,26 +107,58 @@ void settings_get(struct settings *s, struct config *out)
     lock_take(&s->lock);
     *out = s->config;
     lock_release(&s->lock);
+    out->tenants = NULL; /* a reload may free them */
+    out->n_tenants = out->tenants_cap = 0;
+}
+
+/* In single quotes: only the quote itself is special. */
+static void put_quoted(struct buf *out, const char *text)
+{
+    buf_u8(out, '\'');
+    for (const char *p = text; *p; p++) buf_put(out, *p == '\'' ? "''" : p, *p == '\'' ? 2 : 1);
+    buf_u8(out, '\'');
+}
+
+static void print_of_tenant(struct buf *out, const char *name, const struct config *config)
+{
+    char text[CONFIG_TEXT_BYTES];
+    config_print(config, config_key_find(str_of(name)), text, sizeof(text));
+    buf_printf(out, "    %s: %s\n", name, text);
+}
+
+/* Under the lock. */
+static void print_tenants(const struct config *config, struct buf *out)
+{
+    if (config->n_tenants) buf_text(out, STR("tenants:\n"));
+    for (size_t i = 0; i < config->n_tenants; i++) {
+        const struct config_tenant *t = &config->tenants[i];
+        struct config its = {.retention_ms = t->retention_ms,
+                             .retention_bytes = t->retention_bytes};
+        buf_text(out, STR("  "));
+        put_quoted(out, t->name);
+        buf_text(out, t->has_retention || t->has_retention_bytes ? STR(":\n") : STR(": {}\n"));
+        if (t->has_retention) print_of_tenant(out, "retention", &its);
+        if (t->has_retention_bytes) print_of_tenant(out, "retention_size", &its);
+    }
 }
 
 void settings_print_yaml(void *ctx, struct buf *out)
 {
-    struct config config;
-    settings_get(ctx, &config);
+    struct settings *s = ctx;
+    lock_take(&s->lock);
     for (size_t i = 0; config_key_at(i); i++) {
         const struct config_key *key = config_key_at(i);
         char text[CONFIG_TEXT_BYTES];
-        config_print(&config, key, text, sizeof(text));
+        config_print(&s->config, key, text, sizeof(text));
         buf_printf(out, "%s: ", key->name);
-        if (key->type == CONFIG_TEXT) { /* single quotes: only the quote itself is special */
-            buf_u8(out, '\'');
-            for (const char *p = text; *p; p++)
-                buf_put(out, *p == '\'' ? "''" : p, *p == '\'' ? 2 : 1);
-            buf_text(out, STR("'\n"));
-        } else {
-            buf_printf(out, "%s\n", text);
-        }
+        if (key->type == CONFIG_TEXT)
+            put_quoted(out, text);
+        else
+            buf_text(out, str_of(text));
+        buf_u8(out, '\n');
     }
+    print_tenants(&s->config, out);
+    lock_release(&s->lock);
 }
 
 void settings_print_retention(void *ctx, struct buf *out)

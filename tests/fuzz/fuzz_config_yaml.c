@@ -19,6 +19,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     enum err_code rc = config_parse(&config, &origin, bytes_of(data, size), "fuzz.yml", &err);
     if (rc) {
         check(err.code == rc && err.text[0]);
+        config_release(&config);
         return 0;
     }
     config_defaults(&again, &origin);
@@ -30,5 +31,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         char back[CONFIG_TEXT_BYTES];
         check(strcmp(config_print(&again, key, back, sizeof(back)), text) == 0);
     }
+    config_release(&config);
     return 0;
 }

@@ -46,6 +46,50 @@ static void good_files(void **state)
     CHECK_I64(c.retention_ms, 0);
 }
 
+static void tenants(void **state)
+{
+    (void)state;
+    struct config c, same;
+    struct err err;
+    const char *yaml = "retention: 30d\ntenants:\n  acme: {retention: 90d}\n"
+                       "  'a.b!':\n    retention_size: 10GiB\n    retention: 0\n  none: {}\n";
+    CHECK_OK(parse(yaml, &c, &err), &err);
+    CHECK_U64(c.n_tenants, 3);
+    CHECK_STR(str_of(c.tenants[0].name), "acme");
+    CHECK(c.tenants[0].has_retention && !c.tenants[0].has_retention_bytes);
+    CHECK_I64(c.tenants[0].retention_ms, INT64_C(90) * 86400000);
+    CHECK_STR(str_of(c.tenants[1].name), "a.b!");
+    CHECK(c.tenants[1].has_retention && c.tenants[1].has_retention_bytes);
+    CHECK_I64(c.tenants[1].retention_ms, 0);
+    CHECK_U64(c.tenants[1].retention_bytes, UINT64_C(10) << 30);
+    CHECK(!c.tenants[2].has_retention && !c.tenants[2].has_retention_bytes);
+    CHECK_OK(parse(yaml, &same, &err), &err);
+    CHECK(config_same_tenants(&c, &same));
+    same.tenants[1].retention_bytes++;
+    CHECK(!config_same_tenants(&c, &same));
+    config_release(&c);
+    config_release(&same);
+    static const char *const bad[][2] = {
+        {"tenants:\n  a/b: {retention: 1d}\n", "q.yml:2: tenant ID 'a/b'"},
+        {"tenants:\n  a: {retention: 1d}\n  a: {}\n", "q.yml:3: tenant a stands twice"},
+        {"tenants:\n  a: 5\n", "q.yml:2: expected"},
+        {"tenants: 5\n", "q.yml:1: unknown key 'tenants'"},
+        {"tenants:\n  a: {listen: ':1'}\n", "q.yml:2: tenant a: 'listen' cannot be set"},
+        {"tenants:\n  a: {retention: 1d, retention: 2d}\n", "'retention' is set twice"},
+        {"tenants:\n  a: {retention: soon}\n", "tenant a: 'soon' is not a duration"},
+        {"tenants:\n  a: {retention: [1d]}\n", "'retention' must have a plain value"},
+        {"tenants:\n  [a]: {}\n", "a tenant's name must be a plain word"},
+        {"tenants:\n  a: {[a]: 1}\n", "a key must be a plain word"},
+        {"tenants:\n  a: {retention\n", "q.yml:"},
+    };
+    for (size_t i = 0; i < COUNT_OF(bad); i++) {
+        CHECK_ERR(parse(bad[i][0], &c, &err), ERR_INVALID);
+        if (!strstr(err.text, bad[i][1]))
+            test_fail(__FILE__, __LINE__, "\"%s\" instead of \"%s\"", err.text, bad[i][1]);
+        config_release(&c);
+    }
+}
+
 static void bad_files(void **state)
 {
     (void)state;
@@ -249,6 +293,7 @@ int main(void)
         cmocka_unit_test(defaults_print_as_written),
         cmocka_unit_test(good_files),
         cmocka_unit_test(bad_files),
+        cmocka_unit_test(tenants),
         cmocka_unit_test(flags),
         cmocka_unit_test(flags_win_over_the_file),
         cmocka_unit_test(differences),

@@ -55,6 +55,7 @@ static void setup(struct fixture *f, char **argv, int argc, const char *text)
 static void teardown(struct fixture *f)
 {
     metrics_free(f->metrics);
+    config_release(&f->settings.config);
     buf_release(&f->lines);
     test_remove_dir(f->dir);
 }
@@ -72,11 +73,14 @@ static void reload_takes_what_can_change(void **state)
     char *argv[] = {(char *)(uintptr_t) "quipud", (char *)(uintptr_t) "--config", NULL,
                     (char *)(uintptr_t) "--head.window=1h", NULL};
     setup(&f, argv, 4, "retention: 1d\nlisten: ':1'\nhead.window: 2h\n");
-    write_file(f.path, "retention: 2d\nlisten: ':2'\nhead.window: 3h\nquery.timeout: 7s\n");
+    write_file(f.path, "retention: 2d\nlisten: ':2'\nhead.window: 3h\nquery.timeout: 7s\n"
+                       "tenants: {acme: {retention: 90d}}\n");
     clock_fake_advance(&f.clock, 1000);
     struct err err;
     struct config c;
     CHECK_OK(settings_reload(&f.settings, &err), &err);
+    CHECK(logged(&f, "key=tenants"));
+    CHECK_U64(f.settings.config.n_tenants, 1);
     settings_get(&f.settings, &c);
     CHECK_I64(c.retention_ms, 2 * 86400000);
     CHECK_I64(c.query_timeout_ms, 7000);
@@ -129,7 +133,9 @@ static void printed_yaml_reads_back(void **state)
     (void)state;
     struct fixture f;
     char *argv[] = {(char *)(uintptr_t) "quipud", (char *)(uintptr_t) "--config", NULL, NULL};
-    setup(&f, argv, 3, "data_dir: \"it's # a \\\"dir\\\"\"\nretention: 0\nwal: {sync: off}\n");
+    setup(&f, argv, 3,
+          "data_dir: \"it's # a \\\"dir\\\"\"\nretention: 0\nwal: {sync: off}\n"
+          "tenants: {acme: {retention: 90d}, \"it's\": {retention_size: 1GiB}, b: {}}\n");
     struct buf yaml;
     struct config back;
     struct config_origin origin;
@@ -139,6 +145,11 @@ static void printed_yaml_reads_back(void **state)
     config_defaults(&back, &origin);
     CHECK_OK(config_parse(&back, &origin, buf_bytes(&yaml), "printed", &err), &err);
     CHECK_STR(str_of(back.data_dir), "it's # a \"dir\"");
+    CHECK(config_same_tenants(&back, &f.settings.config));
+    config_release(&back);
+    back.tenants = f.settings.config.tenants;
+    back.n_tenants = f.settings.config.n_tenants;
+    back.tenants_cap = f.settings.config.tenants_cap;
     CHECK(memcmp(&back, &f.settings.config, sizeof(back)) == 0);
     buf_reset(&yaml);
     settings_print_retention(&f.settings, &yaml);
