@@ -93,8 +93,9 @@
  *   4 family        see "Families"
  *   6 raw           8 bytes each
  * 5, 7 (same deltas as another chunk) and 8 (entropy coded) are kept free.
- * patches: varint count (1..n), then for each: varint number of values since the patch before (or the beginning), 8 bytes
- * of the double. They are put in last; in the columns such a place repeats what is before it.
+ * patches: varint count * 2 + same (count 1..n), then for each: varint number of values since the patch before (or the
+ * beginning), 8 bytes of the double; with `same` only the first has these 8 bytes, the others are equal. They are put in
+ * last; in the columns such a place repeats what is before it.
  * Integers, gcd * column and their sums are modulo 2^64. Arithmetic on doubles is IEEE 754 binary64, to nearest, one
  * operation at a time (no fused multiply-add, no reciprocals for quotients).
  *

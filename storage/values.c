@@ -6,7 +6,6 @@
 
 /* A kind that needs no more bytes a value than this is taken without a look at the others. */
 #define CHEAP_VALUE_BYTES 3
-#define PATCH_BYTES_MIN 9
 
 const double values_pow10[VALUES_E_MAX + 1] = {1e0, 1e1, 1e2, 1e3,  1e4,  1e5, 1e6,
                                                1e7, 1e8, 1e9, 1e10, 1e11, 1e12};
@@ -38,17 +37,38 @@ struct values_spread values_make_deltas(const int64_t *x, size_t n, int64_t *d)
                                   of_d && n > 1 ? 64 - (unsigned)__builtin_clzll(of_d) : 0};
 }
 
+static uint64_t bits_at(const double *v, size_t i)
+{
+    uint64_t bits;
+    memcpy(&bits, v + i, sizeof(bits)); /* no register that could quieten a NaN */
+    return bits;
+}
+
+/* Have all patches the same bits? Mostly they are staleness markers. */
+static bool patches_same(const struct values_in *in)
+{
+    bool any = false;
+    uint64_t first = 0;
+    for (size_t i = 0; i < in->n; i++) {
+        if (!is_bad(in, i)) continue;
+        if (any && bits_at(in->v, i) != first) return false;
+        first = bits_at(in->v, i);
+        any = true;
+    }
+    return true;
+}
+
 void values_put_patches(struct buf *out, const struct values_in *in, size_t n_bad)
 {
     if (!n_bad) return;
-    buf_varint(out, n_bad);
+    bool same = patches_same(in), any = false;
+    buf_varint(out, n_bad * 2 + same);
     size_t next = 0;
     for (size_t i = 0; i < in->n; i++) {
         if (!is_bad(in, i)) continue;
-        uint64_t bits;
-        memcpy(&bits, in->v + i, sizeof(bits));
         buf_varint(out, i - next);
-        buf_u64(out, bits);
+        if (!any || !same) buf_u64(out, bits_at(in->v, i));
+        any = true;
         next = i + 1;
     }
 }
@@ -150,13 +170,13 @@ enum err_code values_patches_read(struct reader *r, uint8_t tag, size_t n, struc
 {
     *patches = (struct bytes){r->p, 0};
     if (!(tag & VALUES_PATCHES)) return ERR_OK;
-    uint64_t count = reader_varint(r), next = 0;
-    if (r->failed || count < 1 || count > n || count > reader_left(r) / PATCH_BYTES_MIN)
+    uint64_t head = reader_varint(r), count = head / 2, next = 0;
+    if (r->failed || count < 1 || count > n || count > reader_left(r))
         return err_set(err, ERR_CORRUPT, "%llu patches for %zu values", (unsigned long long)count,
                        n);
     for (uint64_t k = 0; k < count; k++) {
         uint64_t gap = reader_varint(r);
-        reader_skip(r, 8);
+        if (k == 0 || head % 2 == 0) reader_skip(r, 8);
         if (r->failed || next >= n || gap >= n - next)
             return err_set(err, ERR_CORRUPT, "a patch outside of %zu values", n);
         next += gap + 1;
@@ -169,10 +189,10 @@ void values_patches_apply(struct bytes patches, double *out)
 {
     if (!patches.len) return;
     struct reader r = reader_init(patches);
-    uint64_t count = reader_varint(&r), next = 0;
+    uint64_t head = reader_varint(&r), count = head / 2, next = 0, bits = 0;
     for (uint64_t k = 0; k < count; k++) {
         next += reader_varint(&r);
-        uint64_t bits = reader_u64(&r);
+        if (k == 0 || head % 2 == 0) bits = reader_u64(&r);
         memcpy(out + next++, &bits, sizeof(bits)); /* no register that could quieten a NaN */
     }
 }

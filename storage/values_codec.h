@@ -54,10 +54,10 @@ static inline bool is_bad(const struct values_in *in, size_t i)
 {
     return in->bad[i / 64] >> (i % 64) & 1;
 }
-/* How many patches a chunk may have: one in eight, and one more, so that a short chunk can end in a marker. */
+/* How many patches a chunk may have: a series that comes and goes has a staleness marker in every second sample. */
 static inline size_t patches_max(size_t n)
 {
-    return n / 8 + 1;
+    return n / 2 + 1;
 }
 void values_put_patches(struct buf *out, const struct values_in *in, size_t n_bad);
 

@@ -154,13 +154,16 @@ __attribute__((unused)) static void ref_patches_read(struct ref *r, uint64_t tag
 {
     p->n = 0;
     if (!(tag & 0x10)) return;
-    uint64_t count = ref_varint(r), at = 0;
-    CHECK(count >= 1 && count <= n);
-    for (; p->n < count; p->n++, at++) {
+    uint64_t head = ref_varint(r), at = 0;
+    CHECK(head >= 2 && head / 2 <= n);
+    for (; p->n < head / 2; p->n++, at++) {
         at += ref_varint(r);
         CHECK(at < n);
         p->at[p->n] = (size_t)at;
-        for (unsigned i = 0; i < 8; i++) p->bits[p->n][i] = (uint8_t)ref_byte(r);
+        if (p->n && head % 2)
+            memcpy(p->bits[p->n], p->bits[0], 8);
+        else
+            for (unsigned i = 0; i < 8; i++) p->bits[p->n][i] = (uint8_t)ref_byte(r);
     }
 }
 

@@ -160,9 +160,9 @@ static void test_hostile_cases(void **state)
         {"e = 13", 1, 5, {0x01, 13 * 4, 1, 0, 2}},
         {"mode 3", 1, 5, {0x01, 3, 1, 0, 2}},
         {"mode 2 with e = 3", 1, 5, {0x01, 3 * 4 + 2, 1, 0, 2}},
-        {"no patches", 1, 15, {0x11, 0, 1, 0, 0, 2}},
-        {"a patch outside", 1, 15, {0x11, 0, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2}},
-        {"more patches than values", 1, 24, {0x11, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0}},
+        {"no patches", 1, 15, {0x11, 0, 1, 1, 0, 2}},
+        {"a patch outside", 1, 15, {0x11, 0, 1, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2}},
+        {"more patches than values", 1, 24, {0x11, 0, 1, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0}},
         {"a running sum of mode 1", 1, 10, {0x22, 9}},
         {"a running sum of order 0", 1, 10, {0x02, 8}},
         {"ordered bits of order 2", 2, 12, {0x43}},
@@ -251,6 +251,9 @@ static void test_choice(void **state)
     expect_both(&f, "running sum", 9);
     f.v[10] = stale_nan();
     expect_both(&f, "running sum", 9.2);
+    for (size_t i = 0; i < f.n; i++) /* comes and goes */
+        f.v[i] = i % 2 ? stale_nan() : (double)rng_below(&rng, 4);
+    expect_both(&f, "integers", 7);
     sum = 1000;
     for (size_t i = 0; i < f.n; i++) f.v[i] = sum += rng_normal(&rng);
     expect_both(&f, "ordered bits", 47);
