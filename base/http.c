@@ -421,12 +421,14 @@ static enum err_code fake_write(struct http_request *req, struct bytes part, str
     return buf_finish(&fake->body, err);
 }
 
+/* As with the server, nothing of the request may be used after its answer. */
 static void fake_end(struct http_request *req)
 {
     struct http_fake *fake = fake_of(req);
     ASSERT(fake->status != 0);
     ASSERT(!fake->done);
     fake->done = true;
+    arena_release(&req->arena);
 }
 
 static void fake_abort(struct http_request *req)
@@ -434,6 +436,7 @@ static void fake_abort(struct http_request *req)
     struct http_fake *fake = fake_of(req);
     ASSERT(!fake->done);
     fake->done = fake->aborted = true;
+    arena_release(&req->arena);
 }
 
 static bool fake_gone(struct http_request *req)

@@ -32,20 +32,17 @@ void api_error(struct api_call *call, enum api_error error, const char *fmt, ...
     ASSERT(!call->answered && !call->begun);
     size_t len = n < 0 ? 0 : MIN_OF((size_t)n, sizeof text - 1);
     call->answered = true;
+    call->status = ERRORS[error].status;
+    buf_reset(&call->out);
     if (error == API_UNAVAILABLE) http_set_header(call->req, "Retry-After", "1");
     if (call->plain) {
-        http_respond_text(call->req, ERRORS[error].status, "%.*s", (int)len, text);
+        buf_text(&call->out, (struct str){text, len});
         return;
     }
-    buf_reset(&call->out);
     buf_printf(&call->out,
                "{\"status\":\"error\",\"errorType\":\"%s\",\"error\":", ERRORS[error].name);
     json_string_html(&call->out, (struct str){text, len});
     buf_u8(&call->out, '}');
-    if (call->out.failed)
-        http_respond_text(call->req, 503, "no memory");
-    else
-        http_respond(call->req, ERRORS[error].status, JSON_TYPE, buf_bytes(&call->out));
 }
 
 enum api_error api_error_of(struct api_call *call, const struct err *err, const char *prefix)
@@ -90,10 +87,7 @@ bool api_part(struct api_call *call)
     }
     /* The client has left or memory is out: a cut connection is the one signal that remains. */
     call->answered = true;
-    if (call->begun)
-        http_abort(call->req);
-    else
-        http_respond_text(call->req, 503, "no memory");
+    call->failed = true;
     return false;
 }
 
@@ -125,13 +119,7 @@ void api_send(struct api_call *call)
 {
     if (!api_part(call)) return;
     call->answered = true;
-    if (!call->begun) {
-        http_respond(call->req, 200, call->content_type, buf_bytes(&call->out));
-    } else if (http_write(call->req, buf_bytes(&call->out), &call->err)) {
-        http_abort(call->req);
-    } else {
-        http_end(call->req);
-    }
+    call->status = 200;
 }
 
 void api_constant(struct api_call *call, const char *json)
@@ -181,7 +169,7 @@ void api_fail(struct api_call *call, const struct err *err)
         return;
     }
     call->answered = true;
-    http_abort(call->req);
+    call->failed = true;
 }
 
 static bool begin(struct api_call *call, struct query_api *api, struct http_request *req,
@@ -199,7 +187,7 @@ static bool begin(struct api_call *call, struct query_api *api, struct http_requ
         api_error(call, rc == ERR_NO_MEMORY ? API_UNAVAILABLE : API_BAD_DATA, "%s", call->err.text);
         fine = false;
     }
-    if (!fine) buf_release(&call->out);
+    if (!fine) api_end(call);
     return fine;
 }
 
@@ -216,6 +204,19 @@ bool api_begin_plain(struct api_call *call, struct query_api *api, struct http_r
 void api_end(struct api_call *call)
 {
     ASSERT(call->answered);
+    if (call->begun && (call->failed || call->out.failed ||
+                        http_write(call->req, buf_bytes(&call->out), &call->err)))
+        http_abort(call->req);
+    else if (call->begun)
+        http_end(call->req);
+    else if (call->failed || call->out.failed)
+        http_respond_text(call->req, 503, "no memory");
+    else if (call->plain && call->status != 200)
+        http_respond_text(call->req, call->status, "%.*s", (int)call->out.len,
+                          (const char *)call->out.p);
+    else
+        http_respond(call->req, call->status, call->status == 200 ? call->content_type : JSON_TYPE,
+                     buf_bytes(&call->out));
     buf_release(&call->out);
 }
 

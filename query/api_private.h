@@ -40,7 +40,9 @@ struct api_call {
     const char *content_type; /* of a success */
     bool plain;               /* not of the JSON API: errors are lines of text */
     bool begun, answered;
-    struct err err; /* scratch */
+    bool failed;     /* answered by cutting the connection, or by 503 */
+    unsigned status; /* when answered and neither begun nor failed */
+    struct err err;  /* scratch */
 };
 #define API_PART_BYTES 65536u
 
@@ -51,7 +53,8 @@ MUST_USE bool api_begin(struct api_call *call, struct query_api *api, struct htt
 /* The same for what is not of the JSON API: without CORS headers. */
 MUST_USE bool api_begin_plain(struct api_call *call, struct query_api *api,
                               struct http_request *req);
-/* Ends what is left open: due once after api_begin() said true. */
+/* Due once after api_begin() said true. The answer goes out here, not earlier: the request and all that is in its arena are
+ * gone when it has, so whatever has to be released is released before. */
 void api_end(struct api_call *call);
 /* call->source; false: answered with an error. */
 MUST_USE bool api_source(struct api_call *call);
@@ -61,7 +64,7 @@ struct query_limits api_limits(const struct query_api *api);
 
 /* ---- answers (api.c) ---- */
 
-/* Exactly one of them per request */
+/* Exactly one of them per request. What they leave to send, api_end() sends. */
 void api_error(struct api_call *call, enum api_error error, const char *fmt, ...) PRINTF_LIKE(3, 4);
 /* By the code: 422, 500, 503, … `prefix` goes in front of a text that blames the request (ERR_INVALID). */
 enum api_error api_error_of(struct api_call *call, const struct err *err, const char *prefix);
