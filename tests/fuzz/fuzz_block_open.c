@@ -1,5 +1,6 @@
-/* tests/fuzz/fuzz_block_open.c: a block file of any bytes: opened, selected from, read and checked. The first byte
- * says whether the checksums are made right first, so that the fuzzer gets behind them. */
+/* tests/fuzz/fuzz_block_open.c: a block file of any bytes: opened, selected from, read and checked. The first byte's
+ * lowest bit says whether the checksums are made right first, so that the fuzzer gets behind them, the next two which
+ * version the file is made to be of then. */
 #include "base/crc32c.h"
 #include "base/metric.h"
 #include "storage/block.h"
@@ -24,11 +25,11 @@ static void repair_pages(uint8_t *p, size_t end)
     }
 }
 
-static void repair(uint8_t *p, size_t size)
+static void repair(uint8_t *p, size_t size, uint32_t version)
 {
     if (size < BLOCK_HEADER_BYTES + BLOCK_TRAILER_BYTES) return;
     memcpy(p, BLOCK_MAGIC, 4);
-    put_u32_le(p + 4, BLOCK_VERSION);
+    put_u32_le(p + 4, version);
     put_u32_le(p + 8, 0);
     put_u32_le(p + 12, crc32c(0, p, 12));
     uint8_t *t = p + size - BLOCK_TRAILER_BYTES;
@@ -38,7 +39,7 @@ static void repair(uint8_t *p, size_t size)
     repair_pages(p, (size_t)footer_off);
     put_u32_le(t + 8, (uint32_t)(end - footer_off));
     put_u32_le(t + 12, crc32c(0, p + footer_off, end - (size_t)footer_off));
-    put_u32_le(t + 16, BLOCK_VERSION);
+    put_u32_le(t + 16, version);
     put_u32_le(t + 20, crc32c(0, t, 20));
     memcpy(t + 24, BLOCK_END_MAGIC, 8);
 }
@@ -98,6 +99,14 @@ static void read_labels(struct block *b, struct arena *arena)
     select_some(b, STR("no such name"), arena);
 }
 
+static enum err_code use_meta(void *ctx, const struct chunk_meta *meta, struct err *err)
+{
+    (void)ctx;
+    (void)err;
+    ASSERT(meta->n >= 1 && meta->t_max_ms >= meta->t_min_ms);
+    return ERR_OK;
+}
+
 static void read_series(struct block *b, struct arena *arena)
 {
     struct err err;
@@ -110,6 +119,7 @@ static void read_series(struct block *b, struct arena *arena)
         check_code(block_labels(b, id, arena, &labels, &err));
         check_code(block_overlaps(b, id, 0, INT64_MAX, &overlaps, &err));
         samples_reset(&s);
+        check_code(block_metas(b, id, 0, INT64_MAX, use_meta, NULL, &err));
         check_code(block_read(b, id, INT64_MIN, INT64_MAX, &s, &err));
         for (size_t i = 1; i < s.n; i++) ASSERT(s.t_ms[i] > s.t_ms[i - 1]);
     }
@@ -141,7 +151,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     uint8_t *image = mem_alloc(MEM_BASE, len);
     ASSERT(image != NULL);
     memcpy(image, data + 1, len);
-    if (data[0] & 1) repair(image, len);
+    if (data[0] & 1) repair(image, len, data[0] >> 1 & 3);
     char path[] = "memory";
     struct memory_io m = {.io = {&memory_ops},
                           .file = {.file = {&memory_file_ops, &m.io, path}, image, len}};

@@ -1,18 +1,17 @@
-/* tests/storage/test_block_golden.c: a block that version 1 wrote is read for ever.
- * tests/golden/block_v1.block and what is in it, block_v1.txt, are in the repository. They are written anew only by
- * `QUIPU_GOLDEN=write test_block_golden`, when version 1 itself was wrong and has not been released; the corpora of
- * fuzz_block_open and fuzz_chunk_decode are made of the same series. */
+/* tests/storage/test_block_golden.c: a block that any released version wrote is read for ever.
+ * tests/golden/block_vN.block and what is in them, block_vN.txt, are in the repository. Those of version 2 are written
+ * anew only by `QUIPU_GOLDEN=write test_block_golden`, when version 2 itself was wrong and has not been released; the
+ * corpora of fuzz_block_open and fuzz_chunk_decode are made of the same series. */
 #include "storage/block.h"
 
 #include "tests/storage/env.h"
 #include "tests/storage/gen.h"
 
-#define GOLDEN_BLOCK "../golden/block_v1.block"
-#define GOLDEN_TEXT "../golden/block_v1.txt"
+#define GOLDEN "../golden/"
 #define CORPUS "../fuzz/corpus"
 #define T0 INT64_C(1700000000000)
 
-/* ---- the block: one series of each encoding ---- */
+/* ---- version 1: one series of each encoding ---- */
 
 static void make_counter(struct samples *s)
 {
@@ -72,51 +71,147 @@ static void make_histograms(struct samples *s)
     }
 }
 
-struct golden_series {
-    const char *name, *job; /* job NULL: no such label */
-    enum chunk_encoding encoding;
-    void (*make)(struct samples *s);
-};
 /* In label order. */
-static const struct golden_series golden[] = {
-    {"build_info", "api", CHUNK_CONSTANT, make_constant},
-    {"latency", NULL, CHUNK_HISTOGRAMS, make_histograms},
-    {"requests_total", "api", CHUNK_GORILLA, make_counter},
-    {"requests_total", "web", CHUNK_RAW, make_raw},
-    {"temperature", "roof \xc3\xbc", CHUNK_GORILLA, make_gauge},
-};
+static void (*const makers[])(struct samples *s) = {make_constant, make_histograms, make_counter,
+                                                    make_raw, make_gauge};
 
-static void write_series(struct block_writer *w, const struct golden_series *g)
+/* ---- version 2: times that are shared, a family, start times ---- */
+
+#define N_SCRAPES 40
+#define N_BUCKETS 3
+
+static int64_t scrape_ms(int i)
+{
+    return T0 + i * 15000 + (i == 7 ? 3 : 0);
+}
+
+static uint32_t declare(struct block_writer *w, const char *name, const char *label,
+                        const char *value)
 {
     struct err err;
-    struct arena arena;
+    uint32_t id = 0;
+    struct label labels[] = {{STR(LABEL_NAME), str_of(name)}, {str_of(label), str_of(value)}};
+    CHECK_OK(block_writer_series(w, (struct labels){labels, *value ? 2 : 1}, &id, &err), &err);
+    return id;
+}
+
+static void write_samples(struct block_writer *w, uint32_t id, struct samples *s)
+{
+    struct err err;
+    CHECK_OK(block_writer_samples(w, id, s, 0, s->n, &err), &err);
+    samples_release(s);
+}
+
+static void write_family(struct block_writer *w, const uint32_t *ids, uint32_t count_id)
+{
+    struct err err;
+    int64_t t_ms[N_SCRAPES];
+    double values[N_BUCKETS][N_SCRAPES];
+    const double *v[N_BUCKETS] = {values[0], values[1], values[2]};
+    for (int i = 0; i < N_SCRAPES; i++) {
+        t_ms[i] = scrape_ms(i);
+        values[0][i] = i * 3 + i % 4;
+        values[1][i] = values[0][i] + i * 17 + i % 7;
+        values[2][i] = values[1][i] + i / 5;
+    }
+    struct block_family f = {.ids = ids,
+                             .n_members = N_BUCKETS,
+                             .count_id = count_id,
+                             .t_ms = t_ms,
+                             .v = v,
+                             .count = values[2],
+                             .n = N_SCRAPES};
+    CHECK_OK(block_writer_family(w, &f, &err), &err);
+}
+
+/* Some of the scrapes' times, from `first` on; a constant, a counter, cents or full mantissas. */
+static void make_scraped(struct samples *s, int first, int end, int kind)
+{
+    struct err err;
+    samples_init(s, MEM_BASE, NULL);
+    for (int i = first; i < end; i++) {
+        double v = kind == 0   ? 1
+                   : kind == 1 ? i * i * 5
+                   : kind == 2 ? i % 9 / 100.0
+                               : 1.0 / (3 + i);
+        CHECK_OK(samples_push(s, scrape_ms(i), v, NULL, &err), &err);
+    }
+}
+
+/* Start times of a counter that began anew. */
+static void add_starts(struct samples *s)
+{
+    struct err err;
+    CHECK_OK(samples_want_start_times(s, &err), &err);
+    for (size_t i = 0; i < s->n; i++) s->st_ms[i] = i < 12 ? 0 : i < 30 ? T0 - 5 : s->t_ms[29] + 1;
+}
+
+/* A chunk with its own times. */
+static void write_gorilla(struct block_writer *w, uint32_t id)
+{
+    struct err err;
     struct samples s;
     struct buf chunk;
     struct chunk_meta meta;
-    arena_init(&arena, MEM_BASE, 0);
-    samples_init(&s, MEM_BASE, &arena);
+    samples_init(&s, MEM_BASE, NULL);
     buf_init(&chunk, MEM_BASE);
-    g->make(&s);
-    struct label labels[] = {{STR(LABEL_NAME), str_of(g->name)}, {STR("job"), str_of(g->job)}};
-    uint32_t id = 0;
-    CHECK_OK(block_writer_series(w, (struct labels){labels, g->job ? 2 : 1}, &id, &err), &err);
+    make_gauge(&s);
     CHECK_OK(chunk_encode(&s, 0, s.n, &chunk, &meta, &err), &err);
     buf_reset(&chunk);
-    CHECK_OK(chunk_encode_as(g->encoding, &s, 0, s.n, &chunk, &err), &err);
+    CHECK_OK(chunk_encode_as(CHUNK_GORILLA, &s, 0, s.n, &chunk, &err), &err);
     CHECK_OK(block_writer_chunk(w, id, &meta, buf_bytes(&chunk), &err), &err);
     buf_release(&chunk);
     samples_release(&s);
+}
+
+static void write_histograms(struct block_writer *w, uint32_t id)
+{
+    struct arena arena;
+    struct samples s;
+    arena_init(&arena, MEM_BASE, 0);
+    samples_init(&s, MEM_BASE, &arena);
+    make_histograms(&s);
+    write_samples(w, id, &s);
     arena_release(&arena);
+}
+
+static void write_all(struct block_writer *w)
+{
+    struct samples s;
+    uint32_t info_id = declare(w, "build_info", "job", "api");
+    uint32_t ids[N_BUCKETS], count_id;
+    ids[2] = declare(w, "duration_bucket", "le", "+Inf");
+    ids[0] = declare(w, "duration_bucket", "le", "0.1");
+    ids[1] = declare(w, "duration_bucket", "le", "5");
+    count_id = declare(w, "duration_count", "", "");
+    uint32_t histograms_id = declare(w, "latency", "", "");
+    declare(w, "nothing", "job", "none"); /* gets no samples: not in the block */
+    uint32_t late_id = declare(w, "price", "job", "late");
+    uint32_t requests_id = declare(w, "requests_total", "job", "api");
+    uint32_t ratio_id = declare(w, "share", "job", "web");
+    uint32_t gauge_id = declare(w, "temperature", "job", "roof \xc3\xbc");
+    write_family(w, ids, count_id);
+    write_gorilla(w, gauge_id);
+    make_scraped(&s, 5, 31, 2);
+    write_samples(w, late_id, &s);
+    make_scraped(&s, 0, N_SCRAPES, 0);
+    write_samples(w, info_id, &s);
+    make_scraped(&s, 0, N_SCRAPES, 1);
+    add_starts(&s);
+    write_samples(w, requests_id, &s);
+    make_scraped(&s, 0, N_SCRAPES, 3);
+    write_samples(w, ratio_id, &s);
+    write_histograms(w, histograms_id);
 }
 
 static void write_block(struct test_env *e, char *path, size_t size)
 {
     struct err err;
-    struct block_info info = {.incarnation = 2, .sequence = 11, .level = 1, .created_ms = T0 + 1};
+    struct block_info info = {.incarnation = 2, .sequence = 11, .level = 3, .created_ms = T0 + 1};
     CHECK(ulid_parse(STR("01HF7YAT00ABCDEFGHJKMNPQRS"), &info.ulid));
     struct block_writer *w;
     CHECK_OK(block_writer_open(&e->env, e->dir, &info, &w, &err), &err);
-    for (size_t i = 0; i < COUNT_OF(golden); i++) write_series(w, &golden[i]);
+    write_all(w);
     CHECK_OK(block_writer_finish(w, &info, &err), &err);
     block_writer_close(w);
     snprintf(path, size, "%s/%s.block", e->dir, info.ulid.text);
@@ -145,22 +240,19 @@ static void print_samples(struct buf *out, const struct samples *s)
             memcpy(&bits, &s->v[i], sizeof(bits));
             buf_printf(out, "%016" PRIx64, bits);
         }
+        if (s->st_ms && s->st_ms[i]) buf_printf(out, " since %" PRId64, s->st_ms[i]);
         buf_u8(out, '\n');
     }
 }
 
-static enum err_code print_chunk(void *ctx, const struct chunk_meta *m, struct bytes chunk,
-                                 struct err *err)
+static enum err_code print_meta(void *ctx, const struct chunk_meta *m, struct err *err)
 {
-    enum chunk_encoding encoding;
-    uint32_t n;
-    enum err_code rc = chunk_peek(chunk, &encoding, &n, err);
-    if (rc) return rc;
+    (void)err;
     buf_printf(ctx,
-               " %s n=%" PRIu32 " t=%" PRId64 "..%" PRId64 " resets=%" PRIu32
+               " n=%" PRIu32 " t=%" PRId64 "..%" PRId64 " resets=%" PRIu32
                " first=%.17g last=%.17g min=%.17g max=%.17g histograms=%d\n",
-               chunk_encoding_name(encoding), n, m->t_min_ms, m->t_max_ms, m->n_resets, m->first,
-               m->last, m->min, m->max, m->has_histograms);
+               m->n, m->t_min_ms, m->t_max_ms, m->n_resets, m->first, m->last, m->min, m->max,
+               m->has_histograms);
     return ERR_OK;
 }
 
@@ -183,7 +275,7 @@ static void print_block(struct buf *out, struct block *b)
         CHECK_OK(block_labels(b, id, &arena, &labels, &err), &err);
         labels_print(out, labels);
         buf_u8(out, '\n');
-        CHECK_OK(block_chunks(b, id, print_chunk, out, &err), &err);
+        CHECK_OK(block_metas(b, id, INT64_MIN, INT64_MAX, print_meta, out, &err), &err);
         CHECK_OK(block_read(b, id, INT64_MIN, INT64_MAX, &s, &err), &err);
         print_samples(out, &s);
         samples_release(&s);
@@ -206,8 +298,8 @@ static void check_select(struct block *b, const char *name, const char *value, u
     arena_release(&arena);
 }
 
-/* The block at `path` holds what block_v1.txt says. */
-static void check_block(struct test_env *e, const char *path)
+/* The block at `path` holds what the text says. */
+static void check_block(struct test_env *e, const char *path, const char *text_path)
 {
     struct err err;
     struct page_cache *cache;
@@ -220,11 +312,11 @@ static void check_block(struct test_env *e, const char *path)
     print_block(&text, b);
     uint8_t *expected;
     size_t len;
-    CHECK_OK(io_read_file(e->env.io, GOLDEN_TEXT, 1 << 20, &expected, &len, &err), &err);
+    CHECK_OK(io_read_file(e->env.io, text_path, 1 << 20, &expected, &len, &err), &err);
     CHECK_BYTES(buf_bytes(&text), bytes_of(expected, len));
     check_select(b, "job", "api", 0, 2);
-    check_select(b, "job", "", 1, 1);
-    check_select(b, LABEL_NAME, "requests_total", 2, 2);
+    check_select(b, LABEL_NAME, "build_info", 0, 1);
+    check_select(b, LABEL_NAME, "latency", block_info(b)->n_series == 5 ? 1 : 5, 1);
     mem_free(expected);
     buf_release(&text);
     block_unref(b);
@@ -239,28 +331,38 @@ static void write_file(const char *path, struct bytes b)
     CHECK(fclose(f) == 0);
 }
 
-/* The block with its checksums as they are, and to be made right; its chunks in every encoding that can hold them. */
-static void write_corpus(struct bytes block)
+/* A block with its checksums as they are, and to be made right. */
+static void write_block_corpus(struct bytes block, unsigned version)
 {
-    struct err err;
     char path[256];
     struct buf b;
     buf_init(&b, MEM_BASE);
     for (uint8_t repair = 0; repair < 2; repair++) {
         buf_reset(&b);
-        buf_u8(&b, repair);
+        buf_u8(&b, (uint8_t)(repair | version << 1));
         buf_put(&b, block.p, block.len);
-        write_file(repair ? CORPUS "/block_open/repair" : CORPUS "/block_open/as_is",
-                   buf_bytes(&b));
+        snprintf(path, sizeof(path), CORPUS "/block_open/%s_v%u", repair ? "repair" : "as_is",
+                 version);
+        write_file(path, buf_bytes(&b));
     }
+    buf_release(&b);
+}
+
+/* The series of version 1 in every encoding that can hold them. */
+static void write_chunk_corpus(void)
+{
+    struct err err;
+    char path[256];
+    struct buf b;
+    buf_init(&b, MEM_BASE);
     static const enum chunk_encoding encodings[] = {CHUNK_CONSTANT, CHUNK_GORILLA, CHUNK_RAW,
                                                     CHUNK_HISTOGRAMS, CHUNK_COLUMNS};
-    for (size_t i = 0; i < COUNT_OF(golden) * COUNT_OF(encodings); i++) {
+    for (size_t i = 0; i < COUNT_OF(makers) * COUNT_OF(encodings); i++) {
         struct arena arena;
         struct samples s;
         arena_init(&arena, MEM_BASE, 0);
         samples_init(&s, MEM_BASE, &arena);
-        golden[i / COUNT_OF(encodings)].make(&s);
+        makers[i / COUNT_OF(encodings)](&s);
         enum chunk_encoding encoding = encodings[i % COUNT_OF(encodings)];
         buf_reset(&b);
         snprintf(path, sizeof(path), CORPUS "/chunk_decode/%zu_%s", i / COUNT_OF(encodings),
@@ -278,9 +380,13 @@ static void write_golden(struct test_env *e, const char *path)
     uint8_t *bytes;
     size_t len;
     CHECK_OK(io_read_file(e->env.io, path, 1 << 20, &bytes, &len, &err), &err);
-    write_file(GOLDEN_BLOCK, bytes_of(bytes, len));
-    write_corpus(bytes_of(bytes, len));
+    write_file(GOLDEN "block_v2.block", bytes_of(bytes, len));
+    write_block_corpus(bytes_of(bytes, len), 2);
     mem_free(bytes);
+    CHECK_OK(io_read_file(e->env.io, GOLDEN "block_v1.block", 1 << 20, &bytes, &len, &err), &err);
+    write_block_corpus(bytes_of(bytes, len), 1);
+    mem_free(bytes);
+    write_chunk_corpus();
     struct page_cache *cache;
     struct block *b;
     struct buf text;
@@ -288,22 +394,23 @@ static void write_golden(struct test_env *e, const char *path)
     CHECK_OK(page_cache_new(&e->env, 1 << 20, &cache, &err), &err);
     CHECK_OK(block_open(&e->env, path, cache, &b, &err), &err);
     print_block(&text, b);
-    write_file(GOLDEN_TEXT, buf_bytes(&text));
+    write_file(GOLDEN "block_v2.txt", buf_bytes(&text));
     buf_release(&text);
     block_unref(b);
     page_cache_free(cache);
 }
 
-static void test_golden_block_is_read(void **state)
+static void test_golden_blocks_are_read(void **state)
 {
     (void)state;
     struct test_env e;
     test_env_init(&e);
-    check_block(&e, GOLDEN_BLOCK);
+    check_block(&e, GOLDEN "block_v1.block", GOLDEN "block_v1.txt");
+    check_block(&e, GOLDEN "block_v2.block", GOLDEN "block_v2.txt");
     test_env_release(&e);
 }
 
-/* The writer of today makes a block with the same contents; its bytes may differ (LZ4's choices are its own). */
+/* The writer of today makes a block with the same contents; its bytes may differ (the packers' choices are theirs). */
 static void test_written_block_has_the_same_contents(void **state)
 {
     (void)state;
@@ -311,7 +418,7 @@ static void test_written_block_has_the_same_contents(void **state)
     char path[512];
     test_env_init(&e);
     write_block(&e, path, sizeof(path));
-    check_block(&e, path);
+    check_block(&e, path, GOLDEN "block_v2.txt");
     test_env_release(&e);
 }
 
@@ -328,7 +435,7 @@ int main(void)
         return 0;
     }
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_golden_block_is_read),
+        cmocka_unit_test(test_golden_blocks_are_read),
         cmocka_unit_test(test_written_block_has_the_same_contents),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
