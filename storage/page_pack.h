@@ -6,7 +6,12 @@
 #include "storage/format.h"
 
 /* More effort is smaller and slower to write; reading takes 0.1 ns a byte (LZ4) or 1 ns (zstd). */
-enum page_effort { PAGE_EFFORT_LZ4, PAGE_EFFORT_LZ4_HC, PAGE_EFFORT_ZSTD };
+enum page_effort {
+    PAGE_EFFORT_NONE, /* as they are, which suits fuzzers */
+    PAGE_EFFORT_LZ4,
+    PAGE_EFFORT_LZ4_HC,
+    PAGE_EFFORT_ZSTD
+};
 
 struct page_packer {
     enum page_effort effort;

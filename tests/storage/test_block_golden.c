@@ -2,7 +2,7 @@
  * tests/golden/block_vN.block and what is in them, block_vN.txt, are in the repository. Those of version 2 are written
  * anew only by `QUIPU_GOLDEN=write test_block_golden`, when version 2 itself was wrong and has not been released; the
  * corpora of fuzz_block_open and fuzz_chunk_decode are made of the same series. */
-#include "storage/block.h"
+#include "storage/block_layout.h"
 
 #include "tests/storage/env.h"
 #include "tests/storage/gen.h"
@@ -79,6 +79,7 @@ static void (*const makers[])(struct samples *s) = {make_constant, make_histogra
 
 #define N_SCRAPES 40
 #define N_BUCKETS 3
+#define N_ZONES 12
 
 static int64_t scrape_ms(int i)
 {
@@ -175,6 +176,18 @@ static void write_histograms(struct block_writer *w, uint32_t id)
     arena_release(&arena);
 }
 
+/* More than a group of series, and values of labels that zstd packs. */
+static void write_zones(struct block_writer *w)
+{
+    for (int i = 0; i < N_ZONES; i++) {
+        char zone[64];
+        struct samples s;
+        snprintf(zone, sizeof(zone), "europe-west/hall-%02d/rack-%02d", i / 4, i);
+        make_scraped(&s, i, i + 3, 1);
+        write_samples(w, declare(w, "up", "zone", zone), &s);
+    }
+}
+
 static void write_all(struct block_writer *w)
 {
     struct samples s;
@@ -202,6 +215,7 @@ static void write_all(struct block_writer *w)
     make_scraped(&s, 0, N_SCRAPES, 3);
     write_samples(w, ratio_id, &s);
     write_histograms(w, histograms_id);
+    write_zones(w);
 }
 
 static void write_block(struct test_env *e, char *path, size_t size)
@@ -332,7 +346,7 @@ static void write_file(const char *path, struct bytes b)
 }
 
 /* A block with its checksums as they are, and to be made right. */
-static void write_block_corpus(struct bytes block, unsigned version)
+static void write_block_corpus(struct bytes block, unsigned version, const char *name)
 {
     char path[256];
     struct buf b;
@@ -341,11 +355,56 @@ static void write_block_corpus(struct bytes block, unsigned version)
         buf_reset(&b);
         buf_u8(&b, (uint8_t)(repair | version << 1));
         buf_put(&b, block.p, block.len);
-        snprintf(path, sizeof(path), CORPUS "/block_open/%s_v%u", repair ? "repair" : "as_is",
-                 version);
+        snprintf(path, sizeof(path), CORPUS "/block_open/%s_%s", repair ? "repair" : "as_is", name);
         write_file(path, buf_bytes(&b));
     }
     buf_release(&b);
+}
+
+static enum err_code read_head(void *ctx, struct reader *r, struct err *err)
+{
+    return block_head_decode(r, ctx, err);
+}
+
+/* The block at `path` once more, with pages that are not packed: a fuzzer finds its way in these. */
+static void copy_unpacked(struct test_env *e, const char *path, const char *copy_path)
+{
+    static const enum block_section ids[] = {SECTION_CHUNKS,  SECTION_TIMES,  SECTION_REFS,
+                                             SECTION_LABELS,  SECTION_VALUES, SECTION_NAMES,
+                                             SECTION_POSTINGS};
+    struct err err;
+    struct page_cache *cache;
+    struct page_file pf;
+    struct page_writer w;
+    struct page_cursor cursor = {0};
+    struct block_info info;
+    struct file *from, *to;
+    struct buf head;
+    CHECK_OK(page_cache_new(&e->env, 1 << 20, &cache, &err), &err);
+    CHECK_OK(io_open(e->env.io, path, IO_READ, &from, &err), &err);
+    CHECK_OK(page_file_init(&pf, from, cache, read_head, &info, &err), &err);
+    CHECK_OK(io_create_temp(e->env.io, copy_path, &to, &err), &err);
+    CHECK_OK(page_writer_init(&w, to, PAGE_EFFORT_NONE, &err), &err);
+    for (size_t i = 0; i < COUNT_OF(ids); i++) {
+        page_writer_begin(&w, ids[i], 16 << 10);
+        for (uint32_t k = 0; k < pf.sections[ids[i]].n_items; k++) {
+            struct bytes item;
+            CHECK_OK(page_file_item(&pf, &cursor, ids[i], k, &item, &err), &err);
+            CHECK_OK(page_writer_item(&w, item, &err), &err);
+        }
+        CHECK_OK(page_writer_end(&w, &err), &err);
+    }
+    buf_init(&head, MEM_BASE);
+    block_head_encode(&head, &info);
+    CHECK_OK(page_writer_finish(&w, buf_bytes(&head), &info.file_bytes, &err), &err);
+    CHECK_OK(file_sync(to, &err), &err);
+    CHECK_OK(io_publish(e->env.io, to, copy_path, &err), &err);
+    file_close(to);
+    page_writer_release(&w);
+    page_cursor_release(&cursor);
+    page_file_release(&pf);
+    page_cache_free(cache);
+    buf_release(&head);
 }
 
 /* The series of version 1 in every encoding that can hold them. */
@@ -381,10 +440,17 @@ static void write_golden(struct test_env *e, const char *path)
     size_t len;
     CHECK_OK(io_read_file(e->env.io, path, 1 << 20, &bytes, &len, &err), &err);
     write_file(GOLDEN "block_v2.block", bytes_of(bytes, len));
-    write_block_corpus(bytes_of(bytes, len), 2);
+    write_block_corpus(bytes_of(bytes, len), 2, "v2");
     mem_free(bytes);
     CHECK_OK(io_read_file(e->env.io, GOLDEN "block_v1.block", 1 << 20, &bytes, &len, &err), &err);
-    write_block_corpus(bytes_of(bytes, len), 1);
+    write_block_corpus(bytes_of(bytes, len), 1, "v1");
+    mem_free(bytes);
+    char copy_path[600];
+    snprintf(copy_path, sizeof(copy_path), "%s.copy", path);
+    copy_unpacked(e, path, copy_path);
+    check_block(e, copy_path, GOLDEN "block_v2.txt");
+    CHECK_OK(io_read_file(e->env.io, copy_path, 1 << 20, &bytes, &len, &err), &err);
+    write_block_corpus(bytes_of(bytes, len), 2, "v2_unpacked");
     mem_free(bytes);
     write_chunk_corpus();
     struct page_cache *cache;
