@@ -212,8 +212,8 @@ void answer_release(struct fixture *f)
     http_fake_release(&f->fake);
 }
 
-void check_answer(struct fixture *f, const struct ask *a, unsigned status, const char *body,
-                  int line)
+void check_http_answer(struct fixture *f, const struct ask *a, unsigned status, const char *body,
+                       int line)
 {
     ask(f, a);
     struct str got = str_from_bytes(buf_bytes(&f->fake.body));

@@ -40,11 +40,11 @@ struct ask {
 /* The answer is in f->fake until answer_release(). */
 void ask(struct fixture *f, const struct ask *a);
 void answer_release(struct fixture *f);
-void check_answer(struct fixture *f, const struct ask *a, unsigned status, const char *body,
-                  int line);
+void check_http_answer(struct fixture *f, const struct ask *a, unsigned status, const char *body,
+                       int line);
 
 #define CHECK_ANSWER(f, status, body, ...)                                                         \
-    check_answer((f), &(const struct ask){__VA_ARGS__}, (status), (body), __LINE__)
+    check_http_answer((f), &(const struct ask){__VA_ARGS__}, (status), (body), __LINE__)
 /* data only */
 #define CHECK_DATA(f, data, ...)                                                                   \
     CHECK_ANSWER((f), 200, "{\"status\":\"success\",\"data\":" data "}", __VA_ARGS__)
