@@ -72,7 +72,7 @@ static enum err_code pause_merge(void *ctx, double done, struct err *err)
         return err_set(err, ERR_SHUTDOWN, "stopping");
     if (!e->env.threads && !p->options) return ERR_OK;
     int64_t now_ns = clock_mono_ns(e->env.clock);
-    if (now_ns - p->looked_ns < PAUSE_NS) return ERR_OK;
+    if (e->env.threads && now_ns - p->looked_ns < PAUSE_NS) return ERR_OK;
     int64_t worked_ns = now_ns - p->looked_ns;
     if (p->options && p->options->progress &&
         !p->options->progress(p->options->ctx, p->report, done))

@@ -53,10 +53,15 @@ struct offline {
     struct engine_override *overrides;
 };
 
+#define PROGRESS_NS INT64_C(100000000)
+
+/* Called after every series. */
 static bool on_progress(void *ctx, const struct engine_compact_report *so_far, double done)
 {
     char written[32];
-    (void)ctx;
+    int64_t *shown_ns = ctx, now_ns = clock_mono_ns(clock_system());
+    if (now_ns - *shown_ns < PROGRESS_NS) return true;
+    *shown_ns = now_ns;
     cli_progress("merge %" PRIu64 ": %.0f %%; %s written", so_far->jobs + 1, done * 100,
                  cli_human_bytes((double)so_far->bytes_written, written, sizeof(written)));
     return true;
@@ -99,8 +104,11 @@ static enum err_code compact_offline(const struct ask *a, struct engine_compact_
     if (!rc) rc = engine_open(&o.env, &o.settings, &engine, err);
     if (!rc && a->tenant) rc = engine_tenant(engine, str_of(a->tenant), false, &tenant, err);
     if (!rc) {
-        struct engine_compact_options options = {
-            .level = (uint32_t)a->level, .dry_run = a->dry_run, .progress = on_progress};
+        int64_t shown_ns = 0;
+        struct engine_compact_options options = {.level = (uint32_t)a->level,
+                                                 .dry_run = a->dry_run,
+                                                 .progress = on_progress,
+                                                 .ctx = &shown_ns};
         rc = engine_compact(engine, tenant, &options, report, err);
         cli_progress_end();
     }
