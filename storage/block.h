@@ -1,8 +1,8 @@
 /* storage/block.h: an immutable block file: all samples of one tenant in a span of time (storage/format.h).
  *
- * A file has sections (symbols, series, postings, chunks, later more), each a run of checksummed pages of
- * 16-64 KiB, and a footer with the section table, the page table and the block's identity. Published by rename
- * after an fsync, so that a block under its final name is whole. Series are numbered in label order.
+ * A file has sections (chunks, times, the index), each a run of checksummed pages of 16-64 KiB, and a footer with the
+ * section table, the page table and the block's identity. Published by rename after an fsync, so that a block under
+ * its final name is whole. Series are numbered in label order. Version 2 is written, 1 and 2 are read.
  * Errors: ERR_CORRUPT names file, section and offset. */
 #ifndef QUIPU_STORAGE_BLOCK_H
 #define QUIPU_STORAGE_BLOCK_H
@@ -109,9 +109,14 @@ typedef enum err_code block_meta_fn(void *ctx, const struct chunk_meta *meta, st
 MUST_USE enum err_code block_metas(struct block *block, uint32_t id, int64_t mint_ms,
                                    int64_t maxt_ms, block_meta_fn *fn, void *ctx, struct err *err);
 
-/* Chunks of a series as they are, for `quipu inspect block`. */
-typedef enum err_code block_chunk_fn(void *ctx, const struct chunk_meta *meta, struct bytes chunk,
-                                     struct err *err);
+/* Chunks of a series, in time order, as they are in the file: for `quipu inspect block`. */
+struct block_chunk {
+    struct chunk_meta meta;
+    const char *kind;  /* "integers", "family", "histograms", ... */
+    size_t bytes;      /* of the chunk, without its times if these are shared */
+    uint32_t n_series; /* that share it: those of a family, else 1 */
+};
+typedef enum err_code block_chunk_fn(void *ctx, const struct block_chunk *chunk, struct err *err);
 MUST_USE enum err_code block_chunks(struct block *block, uint32_t id, block_chunk_fn *fn, void *ctx,
                                     struct err *err);
 

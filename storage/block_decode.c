@@ -202,3 +202,30 @@ enum err_code block_decode_chunk(struct block *b, struct chunk_cursor *cursor,
     out->n = from;
     return page_cursor_context(&b->file, &cursor->chunks, err);
 }
+
+enum err_code block_describe_chunk(struct block *b, struct chunk_cursor *cursor,
+                                   const struct chunk_ref *ref, struct block_chunk *out,
+                                   struct err *err)
+{
+    struct bytes item;
+    enum err_code rc = block_chunk_item(b, cursor, ref, &item, err);
+    if (rc) return rc;
+    struct reader r = reader_init(item);
+    if (ref->has_starts) rc = skip_starts(&r, ref->meta.n, err);
+    if (rc) return page_cursor_context(&b->file, &cursor->chunks, err);
+    struct bytes chunk = bytes_of(r.p, reader_left(&r));
+    out->bytes = item.len;
+    out->n_series = 1;
+    if (ref->own_times) {
+        out->kind = chunk_kind_name(chunk);
+    } else if (ref->family) {
+        size_t n_members = 0;
+        bool has_count = false;
+        rc = family_peek(chunk, &n_members, &has_count, err);
+        out->n_series = (uint32_t)(n_members + has_count);
+        out->kind = "family";
+    } else {
+        out->kind = values_kind_name(chunk);
+    }
+    return rc ? page_cursor_context(&b->file, &cursor->chunks, err) : ERR_OK;
+}

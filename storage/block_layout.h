@@ -78,6 +78,10 @@ void chunk_cursor_release(struct chunk_cursor *cursor);
 MUST_USE enum err_code block_chunk_item(struct block *b, struct chunk_cursor *cursor,
                                         const struct chunk_ref *ref, struct bytes *item,
                                         struct err *err);
+/* Fills in what is known of the chunk's bytes. */
+MUST_USE enum err_code block_describe_chunk(struct block *b, struct chunk_cursor *cursor,
+                                            const struct chunk_ref *ref, struct block_chunk *out,
+                                            struct err *err);
 /* Decodes a time column; *n: how many times it has. */
 MUST_USE enum err_code block_check_times(struct block *b, struct page_cursor *cursor,
                                          uint32_t column, size_t *n, struct err *err);

@@ -367,11 +367,11 @@ enum err_code block_chunks(struct block *b, uint32_t id, block_chunk_fn *fn, voi
     struct chunk_ref ref;
     enum err_code rc = walk_init(&w, b, id, INT64_MIN, INT64_MAX, err);
     while (!rc && walk_next(&w, &ref, &rc, err)) {
-        struct bytes item;
-        rc = block_chunk_item(b, &cursor, &ref, &item, err);
-        if (!rc) rc = fn(ctx, &ref.meta, item, err);
+        struct block_chunk chunk = {.meta = ref.meta};
+        rc = block_describe_chunk(b, &cursor, &ref, &chunk, err);
+        if (!rc) rc = fn(ctx, &chunk, err);
     }
     page_cursor_release(&w.index);
     chunk_cursor_release(&cursor);
-    return rc;
+    return rc ? err_context(err, "chunks of series %" PRIu32, id) : ERR_OK;
 }

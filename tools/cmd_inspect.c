@@ -13,6 +13,7 @@
 #include "wal/wal.h"
 
 #define SECTIONS_MAX 32
+#define KINDS_MAX 32
 /* One bad page spoils every series on it. */
 #define PROBLEMS_SHOWN_MAX 20
 
@@ -131,65 +132,111 @@ static void print_block(const struct block *block)
                sections[i].off, sections[i].bytes, sections[i].n_pages);
 }
 
-#define KINDS_MAX 12
-
-struct chunk_sum {
-    uint64_t n, bytes, samples;
-    struct {
-        const char *name;
-        uint64_t n;
-    } kinds[KINDS_MAX]; /* as met */
+/* Chunks of one kind. A chunk of several series counts for each of them in part. */
+struct kind_sum {
+    const char *kind;
+    uint64_t n_refs, samples;
+    double n, bytes;
 };
 
-static void count_kind(struct chunk_sum *sum, const char *name)
+struct chunk_sum {
+    struct kind_sum kinds[KINDS_MAX];
+    size_t n_kinds;
+};
+
+static struct kind_sum *kind_of(struct chunk_sum *sum, const char *kind)
 {
-    size_t i = 0;
-    while (i < KINDS_MAX - 1 && sum->kinds[i].name && strcmp(sum->kinds[i].name, name) != 0) i++;
-    sum->kinds[i].name = name;
-    sum->kinds[i].n++;
+    for (size_t i = 0; i < sum->n_kinds; i++)
+        if (strcmp(sum->kinds[i].kind, kind) == 0) return &sum->kinds[i];
+    ASSERT(sum->n_kinds < KINDS_MAX);
+    struct kind_sum *k = &sum->kinds[sum->n_kinds++];
+    *k = (struct kind_sum){.kind = kind};
+    return k;
 }
 
-static enum err_code on_chunk(void *ctx, const struct chunk_meta *meta, struct bytes chunk,
-                              struct err *err)
+static enum err_code on_chunk(void *ctx, const struct block_chunk *chunk, struct err *err)
 {
     (void)err;
-    struct chunk_sum *sum = ctx;
-    sum->n++;
-    sum->bytes += chunk.len;
-    sum->samples += meta->n;
-    count_kind(sum, chunk_kind_name(chunk));
+    struct kind_sum *k = kind_of(ctx, chunk->kind);
+    double share = 1.0 / chunk->n_series;
+    k->n_refs++;
+    k->samples += chunk->meta.n;
+    k->n += share;
+    k->bytes += share * (double)chunk->bytes;
     return ERR_OK;
+}
+
+static void add_sum(struct chunk_sum *to, const struct chunk_sum *sum)
+{
+    for (size_t i = 0; i < sum->n_kinds; i++) {
+        struct kind_sum *k = kind_of(to, sum->kinds[i].kind);
+        k->n_refs += sum->kinds[i].n_refs;
+        k->samples += sum->kinds[i].samples;
+        k->n += sum->kinds[i].n;
+        k->bytes += sum->kinds[i].bytes;
+    }
 }
 
 static void print_chunk_sum(const struct chunk_sum *sum)
 {
-    printf("%" PRIu64 " samples, %" PRIu64 " chunks (", sum->samples, sum->n);
-    for (size_t i = 0; i < KINDS_MAX && sum->kinds[i].name; i++)
-        printf("%s%" PRIu64 " %s", i ? ", " : "", sum->kinds[i].n, sum->kinds[i].name);
-    printf("), %" PRIu64 " bytes\n", sum->bytes);
+    uint64_t samples = 0, n = 0;
+    double bytes = 0;
+    for (size_t i = 0; i < sum->n_kinds; i++) {
+        samples += sum->kinds[i].samples;
+        n += sum->kinds[i].n_refs;
+        bytes += sum->kinds[i].bytes;
+    }
+    printf("%" PRIu64 " samples, %" PRIu64 " chunks (", samples, n);
+    for (size_t i = 0; i < sum->n_kinds; i++)
+        printf("%s%" PRIu64 " %s", i ? ", " : "", sum->kinds[i].n_refs, sum->kinds[i].kind);
+    printf("), %.0f bytes\n", bytes);
 }
 
-static enum err_code print_series(struct block *block, struct err *err)
+static enum err_code print_series(struct block *block, uint32_t id, const struct chunk_sum *sum,
+                                  struct err *err)
+{
+    struct arena arena;
+    struct labels labels;
+    struct buf text;
+    arena_init(&arena, MEM_TOOLS, 0);
+    buf_init(&text, MEM_TOOLS);
+    enum err_code rc = block_labels(block, id, &arena, &labels, err);
+    if (!rc) {
+        labels_print(&text, labels);
+        printf("%.*s  ", (int)text.len, (const char *)text.p);
+        print_chunk_sum(sum);
+    }
+    buf_release(&text);
+    arena_release(&arena);
+    return rc;
+}
+
+static int kind_cmp(const void *a, const void *b)
+{
+    const struct kind_sum *x = a, *y = b;
+    return (x->bytes < y->bytes) - (x->bytes > y->bytes);
+}
+
+/* What the chunks are, by kind; with `list` every series. Stops at the first that cannot be read. */
+static enum err_code print_chunks(struct block *block, bool list, struct err *err)
 {
     enum err_code rc = ERR_OK;
+    struct chunk_sum sum = {0};
     for (uint64_t id = 0; id < block_info(block)->n_series && !rc; id++) {
-        struct arena arena;
-        struct labels labels;
-        struct chunk_sum sum = {0};
-        arena_init(&arena, MEM_TOOLS, 0);
-        rc = block_labels(block, (uint32_t)id, &arena, &labels, err);
-        if (!rc) rc = block_chunks(block, (uint32_t)id, on_chunk, &sum, err);
-        struct buf text;
-        buf_init(&text, MEM_TOOLS);
-        if (!rc) labels_print(&text, labels);
-        if (!rc) {
-            printf("%.*s  ", (int)text.len, (const char *)text.p);
-            print_chunk_sum(&sum);
-        }
-        buf_release(&text);
-        arena_release(&arena);
+        struct chunk_sum one = {0};
+        rc = block_chunks(block, (uint32_t)id, on_chunk, &one, err);
+        if (!rc && list) rc = print_series(block, (uint32_t)id, &one, err);
+        add_sum(&sum, &one);
     }
-    return rc;
+    if (rc) return rc;
+    qsort(sum.kinds, sum.n_kinds, sizeof(*sum.kinds), kind_cmp);
+    printf("%-16s %14s %14s %14s %16s\n", "chunks", "count", "samples", "bytes",
+           "bytes per sample");
+    for (size_t i = 0; i < sum.n_kinds; i++)
+        printf("%-16s %14.0f %14" PRIu64 " %14.0f %16.3f\n", sum.kinds[i].kind, sum.kinds[i].n,
+               sum.kinds[i].samples, sum.kinds[i].bytes,
+               sum.kinds[i].bytes / (double)sum.kinds[i].samples);
+    return ERR_OK;
 }
 
 static enum err_code inspect_block(const char *path, bool list, bool *bad, struct err *err)
@@ -205,7 +252,8 @@ static enum err_code inspect_block(const char *path, bool list, bool *bad, struc
         print_block(block);
         /* Each problem has been printed as it was found. */
         err_ignore(block_verify(block, on_problem, &n_problems, err));
-        if (list) rc = print_series(block, err);
+        /* Of a bad block the problems are enough. */
+        if (n_problems == 0 || list) rc = print_chunks(block, list, err);
         printf(n_problems ? "%zu bad places\n" : "all checksums and contents are good\n",
                n_problems);
     }

@@ -53,8 +53,10 @@ static enum err_code write_block(struct world *w, uint64_t incarnation, struct b
         struct chunk_meta meta;
         buf_reset(&chunk);
         uint32_t id = 0;
+        size_t half = s->n / 2; /* one part by itself, the other encoded before */
         rc = block_writer_series(bw, w->set.series[i].labels, &id, err);
-        if (!rc) rc = chunk_encode(s, 0, s->n, &chunk, &meta, err);
+        if (!rc && half) rc = block_writer_samples(bw, id, s, 0, half, err);
+        if (!rc) rc = chunk_encode(s, half, s->n - half, &chunk, &meta, err);
         if (!rc) rc = block_writer_chunk(bw, id, &meta, buf_bytes(&chunk), err);
     }
     if (!rc) rc = block_writer_finish(bw, info, err);
