@@ -1,7 +1,7 @@
 /* storage/family.h: the `le` series of a classic histogram as one chunk without times (storage/format.h,
  * "Families"). Each bucket is coded against its neighbours: about half the bits of single series, and what a
  * quantile needs is decoded at once, while each bucket can still be read as the series it is.
- * Source: storage of differences over le, with the total and all buckets but the dearest. Threads: pure functions. */
+ * Threads: pure functions. */
 #ifndef QUIPU_STORAGE_FAMILY_H
 #define QUIPU_STORAGE_FAMILY_H
 
