@@ -255,10 +255,12 @@ void tenant_stats(struct tenant *t, struct tenant_stats *out)
 void tenant_write_begin(struct tenant *t)
 {
     rwlock_read(&t->gate);
+    wal_coming(t->engine->wal, 1);
 }
 
 void tenant_write_end(struct tenant *t)
 {
+    wal_coming(t->engine->wal, -1);
     rwlock_release(&t->gate);
 }
 

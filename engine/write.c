@@ -420,11 +420,13 @@ static enum err_code write_good(struct tenant *t, struct write_batch *b, struct 
         op_release(op, rc);
         return rc;
     }
+    wal_coming(t->engine->wal, -1); /* the head may take its time beside the fsync */
     struct head_counts counts = {0};
     struct err why; /* told through the completion: the records are on their way */
     enum err_code head_rc = insert_floats(&w, &counts, &why);
     if (!head_rc) head_rc = insert_histograms(&w, &counts, &why);
     tenant_count(t, &counts);
+    wal_coming(t->engine->wal, 1); /* until tenant_write_end */
     op_release(op, head_rc);
     return ERR_OK;
 }

@@ -6,6 +6,8 @@
 
 /* Between attempts to start a segment on a disk that refuses. */
 #define FRESH_PAUSE_NS INT64_C(100000000)
+/* Longest wait for appends under way, even if an fsync takes longer. */
+#define GATHER_NS_MAX INT64_C(2000000)
 #define BATCH_KEEP_BYTES ((size_t)4 << 20) /* a buffer above this is given back after use */
 
 void wal_batch_init(struct wal_batch *b)
@@ -37,7 +39,9 @@ static enum err_code timed_sync(struct wal *wal, struct err *err)
     int64_t start_ns = clock_mono_ns(wal->env.clock);
     enum err_code rc = segment_sync(&wal->writer, err);
     wal->last_sync_ns = clock_mono_ns(wal->env.clock);
-    metric_observe(wal->metrics.fsync_seconds, (double)(wal->last_sync_ns - start_ns) / 1e9);
+    int64_t took_ns = wal->last_sync_ns - start_ns;
+    wal->sync_usual_ns += (took_ns - wal->sync_usual_ns) / 8;
+    metric_observe(wal->metrics.fsync_seconds, (double)took_ns / 1e9);
     return rc;
 }
 
@@ -208,11 +212,35 @@ static bool committer_wait(struct wal *wal)
         int64_t idle_ns = committer_idle_ns(wal);
         if (idle_ns == 0) return true;
         if (wal->stopping) return false;
+        wal->committer_idle = true;
         if (idle_ns == INT64_MAX)
             cond_wait(&wal->work, &wal->lock);
         else
             (void)cond_wait_for(&wal->work, &wal->lock, idle_ns);
+        wal->committer_idle = false;
     }
+}
+
+/* An append that comes during an fsync waits for the end of it, and then for its own. So it costs nobody to wait a
+ * little, less than an fsync takes, for those that are nearly here: two fsyncs become one. Under the lock. */
+static void committer_gather(struct wal *wal)
+{
+    int64_t wait_ns = MIN_OF(wal->sync_usual_ns, GATHER_NS_MAX);
+    int64_t end_ns = clock_mono_ns(wal->env.clock) + wait_ns;
+    atomic_store(&wal->gathering, true);
+    while (atomic_load(&wal->coming) > 0 && !wal->stopping && wait_ns > 0) {
+        (void)cond_wait_for(&wal->work, &wal->lock, wait_ns);
+        wait_ns = end_ns - clock_mono_ns(wal->env.clock);
+    }
+    atomic_store(&wal->gathering, false);
+}
+
+void wal_coming(struct wal *wal, int n)
+{
+    if (atomic_fetch_add(&wal->coming, n) + n > 0 || !atomic_load(&wal->gathering)) return;
+    lock_take(&wal->lock);
+    cond_signal(&wal->work);
+    lock_release(&wal->lock);
 }
 
 void committer_run(void *arg)
@@ -224,6 +252,7 @@ void committer_run(void *arg)
         bool fresh = wal->fresh_wanted;
         bool sync_now = wanted != wal->n_syncs_done ||
                         (wal->config.sync == WAL_SYNC_INTERVAL && sync_due_ns(wal) <= 0);
+        if (wal->filling.n_waiters && wal->config.sync == WAL_SYNC_ALWAYS) committer_gather(wal);
         lock_release(&wal->lock);
         if (fresh)
             committer_fresh_segment(wal);

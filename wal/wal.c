@@ -292,7 +292,7 @@ static enum err_code append_queue(struct wal *wal, const struct append *a, uint6
     wal->queued_bytes += n_bytes;
     wal->n_appended++;
     metric_set(wal->metrics.queue_bytes, (double)wal->queued_bytes);
-    cond_signal(&wal->work);
+    if (wal->committer_idle) cond_signal(&wal->work);
     return ERR_OK;
 }
 

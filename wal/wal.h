@@ -86,6 +86,9 @@ MUST_USE enum err_code wal_replay(struct wal *wal, uint64_t from_pos, wal_replay
  * writes go on once the disk has space again. done may be NULL. */
 MUST_USE enum err_code wal_append(struct wal *wal, enum wal_type type, struct bytes payload,
                                   wal_done_fn *done, void *arg, uint64_t *pos, struct err *err);
+/* n 1: somebody will append soon; -1: has done so, or will not. The committer waits for those under way, no longer than
+ * an fsync takes, so that one covers them all. Any thread. */
+void wal_coming(struct wal *wal, int n);
 /* Waits until all that was appended before is durable (or failed: the error). Without threads: does it. */
 MUST_USE enum err_code wal_commit(struct wal *wal, struct err *err);
 

@@ -2,6 +2,8 @@
 #ifndef QUIPU_WAL_PRIVATE_H
 #define QUIPU_WAL_PRIVATE_H
 
+#include <stdatomic.h>
+
 #include "base/lock.h"
 #include "base/metric.h"
 #include "base/pool.h"
@@ -52,6 +54,10 @@ struct wal {
     struct wal_metrics metrics;
     struct pool *pool; /* the committer's thread; NULL without threads */
 
+    /* seq_cst, both: who takes `coming` to 0 sees `gathering`, or the committer sees the 0. */
+    _Atomic int coming;
+    _Atomic bool gathering; /* the committer waits for `coming` to be 0; written under lock */
+
     struct lock lock; /* rank LOCK_WAL: guards what follows; no I/O and no callback under it */
     struct cond work; /* for the committer: records, a wanted sync, or the end */
     struct cond idle; /* for wal_commit: `n_completed` or `n_synced` moved */
@@ -71,7 +77,8 @@ struct wal {
     uint64_t n_syncs_wanted; /* raised by wal_commit in WAL_SYNC_INTERVAL */
     uint64_t n_syncs_done;   /* the wishes that are fulfilled */
     bool replayed, stopping;
-    bool failed; /* the last write failed: `why` */
+    bool committer_idle; /* sleeps until an append wakes it */
+    bool failed;         /* the last write failed: `why` */
     struct err why;
     struct wal_segment *segments;
     size_t n_segments, segments_cap;
@@ -83,6 +90,7 @@ struct wal {
     struct segment_writer writer;
     uint64_t next_index;
     int64_t last_sync_ns, last_fresh_ns;
+    int64_t sync_usual_ns; /* how long an fsync takes, lately */
 };
 
 /* Writes what has gathered, and runs the callbacks. One thread at a time. */
