@@ -130,6 +130,12 @@ static void put_retention(void *ctx, struct buf *out)
 
 void fixture_open(struct fixture *f)
 {
+    struct query_limits limits = query_limits_default();
+    fixture_open_with(f, &limits);
+}
+
+void fixture_open_with(struct fixture *f, const struct query_limits *limits)
+{
     struct err err;
     memset(f, 0, sizeof *f);
     f->mem = source_mem_new();
@@ -152,6 +158,7 @@ void fixture_open(struct fixture *f)
     struct env env = {.clock = &f->clock.clock, .metrics = f->metrics};
     struct query_api_backend backend = {open_source, stats, f};
     struct query_api_config config = query_api_config_default();
+    config.limits = *limits;
     config.cors_origin = "https?://(good|better)\\.example";
     config.status = (struct query_api_status){.hostname = "host",
                                               .cwd = "/data",

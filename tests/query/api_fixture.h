@@ -25,6 +25,7 @@ struct fixture {
 };
 
 void fixture_open(struct fixture *f);
+void fixture_open_with(struct fixture *f, const struct query_limits *limits);
 void fixture_close(struct fixture *f);
 /* Of a whole path; fills f->fake.req.label. */
 const struct http_route *find_route(struct fixture *f, enum http_method method, const char *path);
