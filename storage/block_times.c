@@ -28,22 +28,44 @@ void block_times_release(struct block_times *x)
 
 /* ---- columns ---- */
 
+/* Room for the column's times in the slot that is its own. */
+static enum err_code take_slot(struct block_times *x, uint32_t column, int64_t **t, struct err *err)
+{
+    size_t slot = column % TIMES_DECODED;
+    x->decoded[slot].column = 0;
+    enum err_code rc = mem_grow(MEM_STORAGE, (void **)&x->decoded[slot].t, &x->decoded[slot].cap,
+                                x->columns[column].n, sizeof(int64_t), err);
+    *t = x->decoded[slot].t;
+    return rc;
+}
+
 /* Its times; valid until another column is looked at. */
 static enum err_code column_times(struct block_times *x, uint32_t column, const int64_t **t,
                                   struct err *err)
 {
     size_t slot = column % TIMES_DECODED;
     const struct time_column *c = &x->columns[column];
-    *t = x->decoded[slot].t;
-    if (x->decoded[slot].column == column + 1) return ERR_OK;
-    x->decoded[slot].column = 0;
-    enum err_code rc = mem_grow(MEM_STORAGE, (void **)&x->decoded[slot].t, &x->decoded[slot].cap,
-                                c->n, sizeof(int64_t), err);
-    if (rc) return rc;
-    *t = x->decoded[slot].t;
-    rc = times_decode(bytes_of(x->bytes.p + c->off, c->len), x->decoded[slot].t, c->n, err);
-    if (!rc) x->decoded[slot].column = column + 1;
+    int64_t *decoded = x->decoded[slot].t;
+    enum err_code rc = ERR_OK;
+    if (x->decoded[slot].column != column + 1) {
+        rc = take_slot(x, column, &decoded, err);
+        if (!rc) rc = times_decode(bytes_of(x->bytes.p + c->off, c->len), decoded, c->n, err);
+        if (!rc) x->decoded[slot].column = column + 1;
+    }
+    *t = decoded;
     return rc;
+}
+
+/* The next run will most likely be compared with it. */
+static enum err_code remember(struct block_times *x, uint32_t column, const int64_t *t,
+                              struct err *err)
+{
+    int64_t *to;
+    enum err_code rc = take_slot(x, column, &to, err);
+    if (rc) return rc;
+    memcpy(to, t, x->columns[column].n * sizeof(*to));
+    x->decoded[column % TIMES_DECODED].column = column + 1;
+    return ERR_OK;
 }
 
 /* ---- anchors ---- */
@@ -144,6 +166,8 @@ static enum err_code add_columns(struct block_times *x, const int64_t *t, size_t
         if (rc) return rc;
         x->columns[x->n_columns++] = (struct time_column){off, (uint32_t)(x->bytes.len - off),
                                                           (uint32_t)len, NO_COLUMN, NO_COLUMN};
+        rc = remember(x, column, t + from, err);
+        if (rc) return rc;
         anchor_column(x, column, t + from, len);
         chain(x, before, column);
         before = column;
@@ -214,20 +238,57 @@ struct search {
     struct overlap best; /* else the longest one without lead */
 };
 
+/* Is t[i] the time `idx` of the column, and what is around it the same? */
+static enum err_code try_place(struct block_times *x, struct search *s, uint32_t column,
+                               uint32_t idx, size_t i, struct err *err)
+{
+    struct overlap o;
+    enum err_code rc = compare(x, column, idx, s->t, s->n, i, &o, err);
+    if (rc) return rc;
+    s->found = covers(x, &o, s->n);
+    if (s->found || (o.n_lead == 0 && o.n_end > s->best.n_end)) s->best = o;
+    return ERR_OK;
+}
+
 static enum err_code try_anchor(struct block_times *x, struct search *s, size_t i, uint32_t hash,
                                 struct err *err)
 {
     const struct time_anchor *bucket = bucket_of(x, hash);
-    for (size_t k = 0; k < ANCHOR_WAYS && !s->found; k++) {
+    enum err_code rc = ERR_OK;
+    for (size_t k = 0; !rc && k < ANCHOR_WAYS && !s->found; k++) {
         if (!bucket[k].column || bucket[k].hash != hash || s->n_tries == ANCHOR_TRIES_MAX) continue;
-        struct overlap o;
         s->n_tries++;
-        enum err_code rc = compare(x, bucket[k].column - 1, bucket[k].idx, s->t, s->n, i, &o, err);
-        if (rc) return rc;
-        s->found = covers(x, &o, s->n);
-        if (s->found || (o.n_lead == 0 && o.n_end > s->best.n_end)) s->best = o;
+        rc = try_place(x, s, bucket[k].column - 1, bucket[k].idx, i, err);
     }
-    return ERR_OK;
+    return rc;
+}
+
+/* The first of the n that is not before t. */
+static size_t lower_bound(const int64_t *c, size_t n, int64_t t)
+{
+    size_t lo = 0;
+    while (lo < n) {
+        size_t mid = lo + (n - lo) / 2;
+        if (c[mid] < t)
+            lo = mid + 1;
+        else
+            n = mid;
+    }
+    return lo;
+}
+
+/* A short run may have no anchor; those that were looked at last are its most likely neighbours. */
+static enum err_code try_decoded(struct block_times *x, struct search *s, struct err *err)
+{
+    enum err_code rc = ERR_OK;
+    for (size_t slot = 0; !rc && slot < TIMES_DECODED && !s->found; slot++) {
+        if (!x->decoded[slot].column) continue;
+        uint32_t column = x->decoded[slot].column - 1;
+        size_t n = x->columns[column].n, idx = lower_bound(x->decoded[slot].t, n, s->t[0]);
+        if (idx < n && x->decoded[slot].t[idx] == s->t[0])
+            rc = try_place(x, s, column, (uint32_t)idx, 0, err);
+    }
+    return rc;
 }
 
 /* The first three times are the best guess, then what is an anchor by itself, then the last three. */
@@ -239,7 +300,7 @@ static enum err_code find(struct block_times *x, struct search *s, struct err *e
         uint32_t hash = triple_hash(s->t, s->n, i);
         if (is_anchor(hash) || i + 3 == s->n) rc = try_anchor(x, s, i, hash, err);
     }
-    return rc;
+    return rc || s->found ? rc : try_decoded(x, s, err);
 }
 
 enum err_code block_times_place(struct block_times *x, const int64_t *t, size_t n, size_t n_min,
