@@ -37,7 +37,7 @@ static unsigned least_e(double v, unsigned e, enum values_mode mode)
         return e == 6 && fits(v, 9, mode) ? 9 : VALUES_E_MAX + 1;
     }
     if (mode == MODE_QUOTIENT) {
-        /* What fits at e fits at every larger one that keeps k whole: a mantissa full of bits is turned away at once. */
+        /* What fits at e fits at every larger one that keeps k whole: a full mantissa is turned away at once. */
         unsigned top = VALUES_E_MAX;
         while (top > e && !(__builtin_fabs(v) * values_pow10[top] <= VALUES_INT_MAX)) top--;
         if (!fits(v, top, mode)) return VALUES_E_MAX + 1;
@@ -106,8 +106,8 @@ static size_t map(const struct values_in *in, uint8_t scale)
     return n_bad;
 }
 
-/* A larger e that a value needs which does not fit; the same when there is none. *asked: how many were looked at, of those
- * that say anything. */
+/* A larger e that a value needs which does not fit; the same when there is none. *asked: how many were looked at, of
+ * those that say anything. */
 static unsigned raise_e(const struct values_in *in, unsigned e, enum values_mode mode,
                         unsigned *asked)
 {

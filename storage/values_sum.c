@@ -1,6 +1,6 @@
 /* storage/values_sum.c: what grows by decimals in floating point. Exporters add seconds or bytes to a double again and
- * again, so that every value looks like a random mantissa; predicted from the value before and the decimal it grew by, it
- * is mostly right to the bit. */
+ * again, so that every value looks like a random mantissa; predicted from the value before and the decimal it grew by,
+ * it is mostly right to the bit. */
 #include "storage/values_codec.h"
 
 /* Steps that are looked at to find the scale, and how many of them must be predicted to the bit. */
