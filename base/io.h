@@ -16,7 +16,11 @@ enum io_flags {
     IO_CREATE = 4, /* if it does not exist */
     IO_EXCL = 8,   /* with IO_CREATE: ERR_EXISTS if it does */
     IO_TRUNCATE = 16,
+    /* Advice: past the system's cache, for what is synced at once and not read again. All writes are then of whole
+     * blocks of IO_DIRECT_BYTES, at multiples of it, from memory that is aligned to it. */
+    IO_DIRECT = 32,
 };
+#define IO_DIRECT_BYTES 4096
 
 /* One directory entry, in no order, never "." or ".."; `name` is gone after the call. Returning false ends
  * the listing. */

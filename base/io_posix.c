@@ -18,6 +18,7 @@ struct posix_file {
     struct file file; /* first */
     int fd;
     int sync_errno; /* of the first failed sync, which is final */
+    bool direct;    /* O_DIRECT is set */
 };
 
 static struct posix_file *posix_of(struct file *file)
@@ -65,6 +66,23 @@ static enum err_code posix_read_at(struct file *file, uint64_t off, void *p, siz
     return ERR_OK;
 }
 
+/* Set after the file is there, since an open that fails for it may have made the file. */
+static bool set_direct(int fd, bool direct)
+{
+    int flags = fcntl(fd, F_GETFL);
+    if (flags < 0) return false;
+    return fcntl(fd, F_SETFL, direct ? flags | O_DIRECT : flags & ~O_DIRECT) == 0;
+}
+
+/* The file system has larger blocks than ours, or another reason to refuse: through the cache, then. True: there is
+ * reason to try again. */
+static bool stop_direct(struct posix_file *f)
+{
+    bool was_direct = f->direct;
+    f->direct = false;
+    return was_direct && set_direct(f->fd, false);
+}
+
 static enum err_code posix_write_at(struct file *file, uint64_t off, const void *p, size_t len,
                                     struct err *err)
 {
@@ -73,6 +91,7 @@ static enum err_code posix_write_at(struct file *file, uint64_t off, const void 
         ssize_t k =
             pwrite(posix_of(file)->fd, (const uint8_t *)p + done, len - done, (off_t)(off + done));
         if (k < 0 && errno == EINTR) continue;
+        if (k < 0 && errno == EINVAL && stop_direct(posix_of(file))) continue;
         if (k == 0) errno = EIO; /* no progress: repeating it would never end */
         if (k <= 0) return fail_at(err, "write", file, off + done);
         done += (size_t)k;
@@ -116,7 +135,7 @@ static enum err_code posix_truncate(struct file *file, uint64_t size, struct err
 static enum err_code allocate_by_zeros(struct file *file, uint64_t old_size, uint64_t size,
                                        struct err *err)
 {
-    static const uint8_t zeros[65536];
+    static const _Alignas(IO_DIRECT_BYTES) uint8_t zeros[65536];
     for (uint64_t off = old_size; off < size;) {
         size_t n = (size_t)MIN_OF(size - off, (uint64_t)sizeof(zeros));
         enum err_code rc = posix_write_at(file, off, zeros, n, err);
@@ -214,7 +233,8 @@ static enum err_code posix_open(struct io *io, const char *path, unsigned flags,
         rc = fail(err, "open", path);
         goto fail;
     }
-    *f = (struct posix_file){{&posix_file_ops, io, copy}, fd, 0};
+    bool direct = (flags & IO_DIRECT) && set_direct(fd, true);
+    *f = (struct posix_file){{&posix_file_ops, io, copy}, fd, 0, direct};
     *out = &f->file;
     return ERR_OK;
 fail:

@@ -58,8 +58,12 @@ static void segment_grew(struct wal *wal)
 static enum err_code start_segment(struct wal *wal, uint64_t base_pos, struct err *err)
 {
     uint64_t index = wal->next_index++;
-    enum err_code rc = segment_create(wal->env.io, wal->dir, index, base_pos,
-                                      wal->config.segment_bytes, &wal->writer, err);
+    struct segment_create create = {.dir = wal->dir,
+                                    .index = index,
+                                    .base_pos = base_pos,
+                                    .segment_bytes = wal->config.segment_bytes,
+                                    .synced = wal->config.sync == WAL_SYNC_ALWAYS};
+    enum err_code rc = segment_create(wal->env.io, &create, &wal->writer, err);
     if (rc) return rc;
     struct wal_segment s = {index, base_pos, base_pos + wal->writer.off, wal->writer.allocated};
     lock_take(&wal->lock);
@@ -181,10 +185,12 @@ void committer_step(struct wal *wal, bool sync_now)
     if (took) rc = batch_write(wal, &wal->writing, &err);
     if (rc == ERR_OK && (sync_now || (took && wal->config.sync == WAL_SYNC_ALWAYS)))
         rc = timed_sync(wal, &err);
-    if (rc)
+    if (rc) {
         commit_failed(wal, &err);
-    else if (took)
+    } else if (took) {
         batch_done(wal, ERR_OK);
+        segment_prepare(&wal->writer);
+    }
 }
 
 static int64_t sync_due_ns(const struct wal *wal)

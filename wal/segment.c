@@ -9,6 +9,12 @@
 
 /* The file grows by this much, so that most syncs find its size and blocks settled. */
 #define ALLOCATE_STEP_BYTES (UINT64_C(4) << 20)
+#define BLOCKS_BYTES ((size_t)256 << 10) /* of one write */
+#define ZEROS_BYTES ((size_t)256 << 10)  /* likewise */
+/* When fewer are left in front of the next record, more are written. */
+#define ZEROS_AHEAD_BYTES (UINT64_C(128) << 10)
+static_assert(BLOCKS_BYTES % MEM_PAGE_BYTES == 0 && ZEROS_BYTES % MEM_PAGE_BYTES == 0, "mem_map");
+static_assert(ALLOCATE_STEP_BYTES % IO_DIRECT_BYTES == 0, "files end with a block");
 
 enum err_code segment_path(char *buf, size_t size, const char *dir, uint64_t index, struct err *err)
 {
@@ -80,20 +86,52 @@ enum err_code segment_header_decode(const uint8_t *p, size_t len, struct segment
 
 /* ---- writer ---- */
 
+static uint64_t to_blocks(uint64_t bytes)
+{
+    return (bytes + IO_DIRECT_BYTES - 1) / IO_DIRECT_BYTES * IO_DIRECT_BYTES;
+}
+
+static enum err_code zeros_until(struct segment_writer *w, uint64_t end, struct err *err)
+{
+    const uint8_t *zeros = w->blocks + BLOCKS_BYTES; /* never written: the system's page of zeros */
+    while (w->zeroed < end) {
+        size_t n = (size_t)MIN_OF(end - w->zeroed, (uint64_t)ZEROS_BYTES);
+        enum err_code rc = file_write_at(w->file, w->zeroed, zeros, n, err);
+        if (rc) return rc;
+        w->zeroed += n;
+    }
+    return ERR_OK;
+}
+
+/* Room up to `end`, which is a block's. */
 static enum err_code segment_reserve(struct segment_writer *w, uint64_t end, struct err *err)
 {
-    if (end <= w->allocated) return ERR_OK;
-    uint64_t want = (end + ALLOCATE_STEP_BYTES - 1) / ALLOCATE_STEP_BYTES * ALLOCATE_STEP_BYTES;
-    want = MAX_OF(end, MIN_OF(want, w->segment_bytes));
-    enum err_code rc = file_allocate(w->file, want, err);
-    if (rc == ERR_OK) w->allocated = want;
-    return rc;
+    if (end > w->allocated) {
+        uint64_t want = (end + ALLOCATE_STEP_BYTES - 1) / ALLOCATE_STEP_BYTES * ALLOCATE_STEP_BYTES;
+        want = MAX_OF(end, MIN_OF(want, to_blocks(w->segment_bytes)));
+        enum err_code rc = file_allocate(w->file, want, err);
+        if (rc) return rc;
+        w->allocated = want;
+    }
+    return w->ahead ? zeros_until(w, end, err) : ERR_OK;
+}
+
+void segment_prepare(struct segment_writer *w)
+{
+    struct err ignored;
+    if (!w->file || !w->ahead || w->zeroed >= w->off + ZEROS_AHEAD_BYTES) return;
+    uint64_t end = MIN_OF(w->zeroed + ZEROS_BYTES, to_blocks(w->segment_bytes));
+    if (end > w->zeroed && segment_reserve(w, end, &ignored) != ERR_OK) {
+        /* The next write meets it again, and has somebody to tell. */
+    }
 }
 
 static enum err_code segment_begin(struct segment_writer *w, struct io *io, const char *dir,
                                    struct err *err)
 {
     uint8_t header[WAL_HEADER_BYTES];
+    w->blocks = mem_map(MEM_WAL, BLOCKS_BYTES + ZEROS_BYTES);
+    if (!w->blocks) return err_set(err, ERR_NO_MEMORY, "no memory to write a segment");
     segment_header_encode(header, w->base_pos);
     enum err_code rc = segment_write(w, bytes_of(header, sizeof(header)), err);
     if (rc) return rc;
@@ -102,17 +140,20 @@ static enum err_code segment_begin(struct segment_writer *w, struct io *io, cons
     return io_sync_dir(io, dir, err);
 }
 
-enum err_code segment_create(struct io *io, const char *dir, uint64_t index, uint64_t base_pos,
-                             uint64_t segment_bytes, struct segment_writer *out, struct err *err)
+enum err_code segment_create(struct io *io, const struct segment_create *create,
+                             struct segment_writer *out, struct err *err)
 {
-    *out = (struct segment_writer){
-        .index = index, .base_pos = base_pos, .segment_bytes = segment_bytes};
+    *out = (struct segment_writer){.index = create->index,
+                                   .base_pos = create->base_pos,
+                                   .segment_bytes = create->segment_bytes,
+                                   .ahead = create->synced};
     char path[IO_PATH_BYTES];
-    enum err_code rc = segment_path(path, sizeof(path), dir, index, err);
+    unsigned flags = IO_READ | IO_WRITE | IO_CREATE | IO_EXCL | (create->synced ? IO_DIRECT : 0);
+    enum err_code rc = segment_path(path, sizeof(path), create->dir, create->index, err);
     if (rc) return rc;
-    rc = io_open(io, path, IO_READ | IO_WRITE | IO_CREATE | IO_EXCL, &out->file, err);
+    rc = io_open(io, path, flags, &out->file, err);
     if (rc) return rc;
-    rc = segment_begin(out, io, dir, err);
+    rc = segment_begin(out, io, create->dir, err);
     if (rc == ERR_OK) return ERR_OK;
     segment_abandon(out);
     struct err ignored;
@@ -124,12 +165,22 @@ enum err_code segment_create(struct io *io, const char *dir, uint64_t index, uin
 
 enum err_code segment_write(struct segment_writer *w, struct bytes bytes, struct err *err)
 {
-    enum err_code rc = segment_reserve(w, w->off + bytes.len, err);
+    enum err_code rc = segment_reserve(w, to_blocks(w->off + bytes.len), err);
     if (rc) return rc;
     w->dirty = true;
-    rc = file_write_at(w->file, w->off, bytes.p, bytes.len, err);
-    if (rc == ERR_OK) w->off += bytes.len;
-    return rc;
+    while (bytes.len) {
+        size_t before = w->off % IO_DIRECT_BYTES, n = MIN_OF(bytes.len, BLOCKS_BYTES - before);
+        size_t end = before + n, padded = (size_t)to_blocks(end);
+        memcpy(w->blocks + before, bytes.p, n);
+        memset(w->blocks + end, 0, padded - end);
+        rc = file_write_at(w->file, w->off - before, w->blocks, padded, err);
+        if (rc) return rc;
+        w->off += n;
+        size_t after = end % IO_DIRECT_BYTES;
+        memmove(w->blocks, w->blocks + end - after, after);
+        bytes = bytes_of(bytes.p + n, bytes.len - n);
+    }
+    return ERR_OK;
 }
 
 enum err_code segment_sync(struct segment_writer *w, struct err *err)
@@ -153,7 +204,9 @@ void segment_finish(struct segment_writer *w)
 void segment_abandon(struct segment_writer *w)
 {
     file_close(w->file);
+    mem_unmap(MEM_WAL, w->blocks, BLOCKS_BYTES + ZEROS_BYTES);
     w->file = NULL;
+    w->blocks = NULL;
     w->dirty = false;
 }
 

@@ -11,20 +11,33 @@ MUST_USE enum err_code segment_path(char *buf, size_t size, const char *dir, uin
 /* False for a name that is not a segment's. */
 bool segment_name_parse(const char *name, uint64_t *index);
 
+/* Writes whole blocks, the last one with zeros at its end: it is written again with what follows. What it held before
+ * stays the same bytes, so that a torn write cannot touch them. */
 struct segment_writer {
     struct file *file; /* NULL: none open */
     uint64_t index, base_pos;
     uint64_t off;       /* where the next byte goes */
     uint64_t allocated; /* bytes of the file: zeros from `off` on */
+    uint64_t zeroed;    /* so many of them have been written, if `ahead` */
     uint64_t segment_bytes;
-    bool dirty; /* written since the last sync */
+    uint8_t *blocks; /* begins with those bytes of the block of `off` that are before it */
+    bool ahead;      /* see segment_create */
+    bool dirty;      /* written since the last sync */
 };
 
+struct segment_create {
+    const char *dir;
+    uint64_t index, base_pos, segment_bytes;
+    /* Each write is synced at once: it goes past the system's cache, to blocks that were written before with zeros,
+     * so that a sync has neither data nor sizes to look after. 57 -> 25 us of CPU a commit, half its time. */
+    bool synced;
+};
 /* The header is durable, and the name too, when this returns. On failure the file is removed again. */
-MUST_USE enum err_code segment_create(struct io *io, const char *dir, uint64_t index,
-                                      uint64_t base_pos, uint64_t segment_bytes,
+MUST_USE enum err_code segment_create(struct io *io, const struct segment_create *create,
                                       struct segment_writer *out, struct err *err);
 MUST_USE enum err_code segment_write(struct segment_writer *w, struct bytes bytes, struct err *err);
+/* Time to write zeros ahead: nobody waits. A failure tells itself at the next segment_write. */
+void segment_prepare(struct segment_writer *w);
 MUST_USE enum err_code segment_sync(struct segment_writer *w, struct err *err);
 /* Cuts the zeros off and closes; all must have been synced. A cut that fails or is lost is harmless. */
 void segment_finish(struct segment_writer *w);

@@ -136,6 +136,11 @@ static enum err_code sim_file_write(struct file *file, uint64_t off, const void 
     struct io_sim *sim;
     struct handle *h;
     int rc = enter(file, IO_WRITE, &sim, &h);
+    if (!rc && (h->flags & IO_DIRECT)) {
+        ASSERT(off % IO_DIRECT_BYTES == 0);
+        ASSERT(len % IO_DIRECT_BYTES == 0);
+        ASSERT((uintptr_t)p % IO_DIRECT_BYTES == 0);
+    }
     struct fate fate = count_call(sim, true);
     size_t todo = len;
     if (fate.sys_errno && !fate.all) todo = fate.part && len ? rng_below(&sim->rng, len) : 0;
