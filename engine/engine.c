@@ -145,7 +145,7 @@ bool engine_failed(struct engine *e, struct err *why)
 
 /* ---- memory ---- */
 
-static size_t head_bytes_max(struct engine *e)
+size_t engine_head_bytes_max(struct engine *e)
 {
     size_t max = atomic_load_explicit(&e->limits.head_bytes_max, memory_order_relaxed);
     return pressure_head_max(&e->pressure, max);
@@ -160,13 +160,13 @@ static size_t head_bytes(struct engine *e)
 bool engine_head_over_budget(struct engine *e)
 {
     size_t bytes = head_bytes(e);
-    return bytes > head_bytes_max(e) || (bytes > pressure_flush_min(&e->pressure) &&
-                                         pressure_level(&e->pressure) >= PRESSURE_FLUSH);
+    return bytes > engine_head_bytes_max(e) || (bytes > pressure_flush_min(&e->pressure) &&
+                                                pressure_level(&e->pressure) >= PRESSURE_FLUSH);
 }
 
 static enum err_code admit_write(struct engine *e, struct err *err)
 {
-    size_t bytes = head_bytes(e), max = head_bytes_max(e);
+    size_t bytes = head_bytes(e), max = engine_head_bytes_max(e);
     enum pressure_level level = pressure_level(&e->pressure);
     if (LIKELY(bytes <= max && level == PRESSURE_NONE)) return ERR_OK;
     if (bytes > max || bytes > pressure_flush_min(&e->pressure)) engine_wake(e);

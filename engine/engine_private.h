@@ -91,6 +91,9 @@ MUST_USE enum err_code engine_add_tenant(struct engine *engine, const struct cat
 size_t engine_count_tenants(struct engine *engine);
 /* NULL: none. */
 struct tenant *engine_find_tenant(struct engine *engine, struct str name);
+/* Beyond it the largest heads are flushed, beyond twice as much writes are refused: by configuration, and by what the
+ * registry leaves. */
+size_t engine_head_bytes_max(struct engine *engine);
 /* Has the head more than it may, by its own limit or by what memory there is? */
 bool engine_head_over_budget(struct engine *engine);
 /* The background thread looks sooner than its second is over. */

@@ -11,9 +11,12 @@
 #include <stdlib.h>
 
 #include "engine/engine_private.h"
+#include "engine/replay_apply.h"
 #include "wal/record.h"
 
 #define ASIDE ".unknown" /* behind the name of a block that the catalog does not know */
+/* Of the head\'s budget, and of work_bytes_max: samples gathered for the head. */
+#define GATHER_SHARE 4
 
 /* ---- blocks ---- */
 
@@ -242,6 +245,7 @@ struct replay {
     struct other_id *others;
     size_t n_others, others_cap;
     struct arena arena;
+    struct replay_apply apply;
     uint64_t n_samples, n_unknown_series, n_unknown_tenants, n_bad, n_flushes;
 };
 
@@ -335,9 +339,10 @@ static enum err_code replay_series(struct replay *r, struct tenant *t, struct by
 }
 
 static enum err_code replay_samples(struct replay *r, struct tenant *t, struct bytes payload,
-                                    struct head_counts *counts, struct err *err)
+                                    struct err *err)
 {
     struct wal_samples record;
+    int64_t min_ms = INT64_MAX, max_ms = INT64_MIN;
     enum err_code rc = wal_decode_samples(payload, &r->arena, &record, err);
     for (size_t i = 0; !rc && i < record.n; i++) {
         struct series *s = series_of(r, t, record.id[i]);
@@ -345,12 +350,11 @@ static enum err_code replay_samples(struct replay *r, struct tenant *t, struct b
             r->n_unknown_series++;
             continue;
         }
-        time_range_add(&t->range, record.t_ms[i], record.t_ms[i]);
-        struct head_stripe *stripe = tenant_stripe(t, s);
-        lock_take(&stripe->lock);
-        rc = head_append_float(stripe, counts, t->gen, s, record.t_ms[i], record.v[i], err);
-        lock_release(&stripe->lock);
+        min_ms = MIN_OF(min_ms, record.t_ms[i]);
+        max_ms = MAX_OF(max_ms, record.t_ms[i]);
+        rc = replay_apply_add(&r->apply, t, s, record.t_ms[i], record.v[i], err);
     }
+    time_range_add(&t->range, min_ms, max_ms);
     return rc;
 }
 
@@ -358,7 +362,8 @@ static enum err_code replay_histograms(struct replay *r, struct tenant *t, struc
                                        struct head_counts *counts, struct err *err)
 {
     struct wal_histograms record;
-    enum err_code rc = wal_decode_histograms(payload, &r->arena, &record, err);
+    enum err_code rc = replay_apply_run(&r->apply, err); /* floats of the same series come first */
+    if (!rc) rc = wal_decode_histograms(payload, &r->arena, &record, err);
     for (size_t i = 0; !rc && i < record.n; i++) {
         struct series *s = series_of(r, t, record.id[i]);
         struct reader reader = reader_init(record.histogram[i]);
@@ -384,12 +389,14 @@ static enum err_code replay_histograms(struct replay *r, struct tenant *t, struc
 static enum err_code flush_largest(struct replay *r, struct err *err)
 {
     if (LIKELY(!engine_head_over_budget(r->engine))) return ERR_OK;
+    enum err_code rc = replay_apply_run(&r->apply, err);
+    if (rc) return rc;
     struct tenant *largest = r->by_incarnation[0];
     for (size_t i = 1; i < r->n_tenants; i++)
         if (atomic_load(&r->by_incarnation[i]->head_bytes) > atomic_load(&largest->head_bytes))
             largest = r->by_incarnation[i];
     r->n_flushes++;
-    enum err_code rc = tenant_flush(largest, true, err);
+    rc = tenant_flush(largest, true, err);
     (void)pressure_level_now(&r->engine->pressure); /* what was freed is seen at once */
     return rc;
 }
@@ -418,7 +425,7 @@ static enum err_code replay_record(void *ctx, const struct wal_record *record, s
     enum err_code rc = ERR_OK;
     switch (record->type) {
     case WAL_SERIES: rc = replay_series(r, t, record->payload, &bad); break;
-    case WAL_SAMPLES: rc = replay_samples(r, t, record->payload, &counts, &bad); break;
+    case WAL_SAMPLES: rc = replay_samples(r, t, record->payload, &bad); break;
     case WAL_HISTOGRAMS: rc = replay_histograms(r, t, record->payload, &counts, &bad); break;
     default: break; /* of a later version, or nothing to the head */
     }
@@ -465,6 +472,9 @@ static enum err_code replay_log(struct replay *r, struct err *err)
         from_pos = MIN_OF(from_pos, r->by_incarnation[i]->cut_pos);
     for (size_t i = 0; i < r->n_tenants; i++) registry_load_begin(&r->by_incarnation[i]->registry);
     enum err_code rc = wal_replay(e->wal, from_pos, replay_record, r, &stats, err);
+    if (!rc) rc = replay_apply_run(&r->apply, err);
+    if (!rc && r->n_tenants) rc = flush_largest(r, err);
+    r->n_samples += atomic_load(&r->apply.n_stored);
     for (size_t i = 0; !rc && i < r->n_tenants; i++)
         rc = registry_load_end(&r->by_incarnation[i]->registry, err);
     for (size_t i = 0; !rc && i < r->n_tenants; i++)
@@ -488,7 +498,10 @@ enum err_code engine_recover(struct engine *e, struct err *err)
     if (r.n_tenants) memcpy(r.by_incarnation, e->tenants, r.n_tenants * sizeof(*r.by_incarnation));
     qsort(r.by_incarnation, r.n_tenants, sizeof(*r.by_incarnation), compare_incarnation);
     arena_init(&r.arena, MEM_HEAD, 0);
-    rc = replay_log(&r, err);
+    size_t gather_bytes = MIN_OF(e->config.work_bytes_max, engine_head_bytes_max(e)) / GATHER_SHARE;
+    rc = replay_apply_init(&r.apply, e, gather_bytes, err);
+    if (!rc) rc = replay_log(&r, err);
+    replay_apply_release(&r.apply);
     arena_release(&r.arena);
     mem_free(r.others);
     mem_free(r.by_incarnation);
