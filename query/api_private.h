@@ -140,6 +140,7 @@ void api_on_targets_metadata(void *ctx, struct http_request *req);
 void api_on_scrape_pools(void *ctx, struct http_request *req);
 void api_on_notifications(void *ctx, struct http_request *req);
 void api_on_buildinfo(void *ctx, struct http_request *req);
+void api_on_version(void *ctx, struct http_request *req);
 void api_on_runtimeinfo(void *ctx, struct http_request *req);
 void api_on_flags(void *ctx, struct http_request *req);
 void api_on_config(void *ctx, struct http_request *req);

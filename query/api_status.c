@@ -149,11 +149,20 @@ void api_on_notifications(void *ctx, struct http_request *req)
 /* --- status ---------------------------------------------------------------------------------------- */
 
 /* `version` is the version of Prometheus whose API this is: clients choose their calls by it. */
+#define BUILDINFO                                                                                  \
+    "{\"version\":\"3.5.0\",\"revision\":\"quipu-" QUIPU_VERSION "\",\"branch\":\"quipu\","        \
+    "\"buildUser\":\"\",\"buildDate\":\"\",\"goVersion\":\"\"}"
+
 void api_on_buildinfo(void *ctx, struct http_request *req)
 {
-    constant(ctx, req,
-             "{\"version\":\"3.5.0\",\"revision\":\"quipu-" QUIPU_VERSION "\",\"branch\":\"quipu\","
-             "\"buildUser\":\"\",\"buildDate\":\"\",\"goVersion\":\"\"}");
+    constant(ctx, req, BUILDINFO);
+}
+
+void api_on_version(void *ctx, struct http_request *req)
+{
+    (void)ctx;
+    http_respond(req, 200, "text/plain; charset=utf-8",
+                 bytes_of(BUILDINFO "\n", sizeof(BUILDINFO "\n") - 1));
 }
 
 /* RFC 3339 in UTC */

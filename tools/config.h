@@ -57,6 +57,7 @@ struct config {
     uint64_t http_connections_max, http_threads;
     int64_t http_idle_timeout_ms, http_stall_timeout_ms;
     uint64_t http_request_bytes_max, http_inflight_bytes_max;
+    char http_cors_origin[CONFIG_TEXT_BYTES];
 
     int64_t query_timeout_ms;
     uint64_t query_samples_max, query_memory_bytes_max, query_memory_all_bytes;

@@ -93,6 +93,10 @@ static const struct config_key keys[] = {
      false, "Size of a request's body as sent; a longer one gets 413."},
     {"http.inflight_max", CONFIG_SIZE, KEY(http_inflight_bytes_max), "auto", 4 * KIB, 1024 * GIB,
      NULL, false, "Request bodies in memory, of all connections; past it requests get 503."},
+    {"http.cors_origin", CONFIG_TEXT, KEY(http_cors_origin), ".*", 1, CONFIG_TEXT_BYTES - 1, NULL,
+     false,
+     "Regular expression for the whole Origin of pages that may read answers of the API in a "
+     "browser."},
 
     {"query.timeout", CONFIG_DURATION, KEY(query_timeout_ms), "2m", 1, DAY, NULL, true,
      "Longest run of a query; `timeout` of a request can only shorten it."},

@@ -67,7 +67,7 @@ void server_close(struct server *server);
 /* ---- for tests ---- */
 
 /* Which encoding an Accept-Encoding header asks for, of those that are served: "gzip", "deflate" (RFC 1950's
- * format) or NULL. Among equal q-values the first named wins; q=0 refuses. */
+ * format), "zstd" or NULL. Among equal q-values zstd wins, else the first named; q=0 refuses. */
 const char *server_pick_encoding(struct str accept_encoding);
 
 #endif

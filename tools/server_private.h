@@ -2,18 +2,19 @@
  *   server.c        the daemon: listening, dispatch, stop
  *   server_route.c  which handler a path has, and the answers for those that have none
  *   server_call.c   one request: headers and body in, the answer out
+ *   server_compress.c  the compressed form of an answer
  */
 #ifndef QUIPU_TOOLS_SERVER_PRIVATE_H
 #define QUIPU_TOOLS_SERVER_PRIVATE_H
 
 #include <microhttpd.h>
 #include <stdatomic.h>
-#include <zlib.h>
 
 #include "base/lock.h"
 #include "base/metric.h"
 #include "base/pool.h"
 #include "tools/server.h"
+#include "tools/server_compress.h"
 
 /* ---- routes ---- */
 
@@ -128,8 +129,8 @@ struct call {
     char *content_type;
     struct buf headers_out; /* name NUL value NUL … */
     struct buf body_out;    /* what was written before streaming began */
-    const char *encoding;   /* "gzip", "deflate", NULL; decided when the answer begins */
-    z_stream *z;
+    const char *encoding;   /* "gzip", "deflate", "zstd", NULL; decided when the answer begins */
+    struct compressor *compressor; /* of a stream */
     bool ended;
 
     struct lock lock; /* rank LOCK_LEAF; guards all below */

@@ -139,6 +139,7 @@ const struct route *router_find(const struct router *router, enum server_state s
 
 #define API_PREFIX "/api/v1/"
 
+/* For a path without a handler for the method. Every path has OPTIONS, which tells the others. */
 static void answer_method(struct http_request *req, unsigned allowed)
 {
     static const struct {
@@ -146,7 +147,7 @@ static void answer_method(struct http_request *req, unsigned allowed)
         const char *name;
     } names[] = {{HTTP_DELETE, "DELETE"},   {HTTP_GET, "GET"},   {HTTP_HEAD, "HEAD"},
                  {HTTP_OPTIONS, "OPTIONS"}, {HTTP_POST, "POST"}, {HTTP_PUT, "PUT"}};
-    if (str_has_prefix(req->path, STR(API_PREFIX))) allowed |= HTTP_OPTIONS;
+    allowed |= HTTP_OPTIONS;
     char text[64] = "";
     for (size_t i = 0; i < COUNT_OF(names); i++) {
         if (!(allowed & names[i].method)) continue;
@@ -154,7 +155,10 @@ static void answer_method(struct http_request *req, unsigned allowed)
         snprintf(text + len, sizeof(text) - len, "%s%s", len ? ", " : "", names[i].name);
     }
     http_set_header(req, "Allow", text);
-    http_respond_text(req, 405, "Method Not Allowed");
+    if (req->method == HTTP_OPTIONS)
+        http_respond(req, 200, NULL, bytes_of(NULL, 0));
+    else
+        http_respond_text(req, 405, "Method Not Allowed");
 }
 
 static void answer_moved(struct http_request *req, struct str path)

@@ -550,6 +550,11 @@ static void test_status(void **state)
                "{\"version\":\"3.5.0\",\"revision\":\"quipu-" QUIPU_VERSION
                "\",\"branch\":\"quipu\",\"buildUser\":\"\",\"buildDate\":\"\",\"goVersion\":\"\"}",
                .path = "status/buildinfo");
+    CHECK_ANSWER(
+        &f, 200,
+        "{\"version\":\"3.5.0\",\"revision\":\"quipu-" QUIPU_VERSION
+        "\",\"branch\":\"quipu\",\"buildUser\":\"\",\"buildDate\":\"\",\"goVersion\":\"\"}\n",
+        .path = "/version");
     CHECK_DATA(&f,
                "{\"headStats\":{\"numSeries\":6,\"numLabelPairs\":9,\"chunkCount\":7,\"minTime\":0,"
                "\"maxTime\":1000000},\"seriesCountByMetricName\":[{\"name\":\"up\",\"value\":2},{"

@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 #include <sys/socket.h>
 #include <zlib.h>
+#include <zstd.h>
 
 #include "base/metric.h"
 #include "tests/quipu_test.h"
@@ -336,6 +337,11 @@ static void routes_and_refusals(void **state)
     ask_once(f.server, "OPTIONS /api/v1/nowhere HTTP/1.1\r\nHost: x\r\n\r\n", &a);
     CHECK_U64(a.status, 204);
     answer_free(&a);
+    ask_once(f.server, "OPTIONS /state HTTP/1.1\r\nHost: x\r\n\r\n", &a);
+    CHECK_U64(a.status, 200);
+    CHECK_STR(str_of(answer_header(&a, "\nAllow", v, sizeof(v))), "GET, HEAD, OPTIONS");
+    CHECK_U64(a.body.len, 0);
+    answer_free(&a);
     ask_once(f.server, "HEAD /state HTTP/1.1\r\nHost: x\r\n\r\n", &a);
     CHECK_U64(a.status, 200);
     answer_free(&a);
@@ -405,6 +411,26 @@ static void inflate_all(const struct buf *in, int window_bits, struct buf *out)
     inflateEnd(&z);
 }
 
+/* One frame, whole. */
+static void unzstd_all(const struct buf *in, struct buf *out)
+{
+    ZSTD_DCtx *z = ZSTD_createDCtx();
+    ZSTD_inBuffer from = {in->p, in->len, 0};
+    size_t left = 1;
+    CHECK(z != NULL);
+    while (left && from.pos < from.size) {
+        uint8_t *p = buf_reserve(out, 65536);
+        CHECK(p != NULL);
+        ZSTD_outBuffer to = {p, 65536, 0};
+        left = ZSTD_decompressStream(z, &to, &from);
+        CHECK(!ZSTD_isError(left));
+        out->len += to.pos;
+    }
+    CHECK_U64(left, 0);
+    CHECK_U64(from.pos, from.size);
+    ZSTD_freeDCtx(z);
+}
+
 static size_t count_lines(const struct buf *b)
 {
     size_t n = 0;
@@ -422,7 +448,8 @@ static void streams_and_encodings(void **state)
     } encodings[] = {{"identity", NULL, 0},
                      {"gzip, deflate", "gzip", 15 + 16},
                      {"gzip;q=0, deflate", "deflate", 15},
-                     {"br, gzip;q=0.1, deflate;q=0.0", "gzip", 15 + 16}};
+                     {"br, gzip;q=0.1, deflate;q=0.0", "gzip", 15 + 16},
+                     {"gzip, deflate, br, zstd", "zstd", 0}};
     struct fixture f;
     struct server_config config = server_config_default("127.0.0.1:0");
     setup(&f, &config, true);
@@ -443,7 +470,10 @@ static void streams_and_encodings(void **state)
         if (encoding) {
             CHECK_STR(str_of(encoding), encodings[e].encoding);
             buf_init(&plain, MEM_TOOLS);
-            inflate_all(&a.body, encodings[e].window_bits, &plain);
+            if (encodings[e].window_bits)
+                inflate_all(&a.body, encodings[e].window_bits, &plain);
+            else
+                unzstd_all(&a.body, &plain);
         } else {
             CHECK(!encodings[e].encoding || n <= 10); /* short ones are sent as they are */
         }
@@ -479,12 +509,17 @@ static void encoding_header(void **state)
                  {"gzip; q=0.000", NULL},
                  {"gzip;q=0.001", "gzip"},
                  {"gzip;q=1.0", "gzip"},
-                 {"br, zstd", NULL},
+                 {"br, identity", NULL},
                  {"gzipped", NULL},
                  {";q=1,,gzip", "gzip"},
                  {"*", NULL},
                  {"gzip;q=", "gzip"},
-                 {"deflate ; q=1", "deflate"}};
+                 {"deflate ; q=1", "deflate"},
+                 {"zstd", "zstd"},
+                 {"gzip, deflate, br, zstd", "zstd"},
+                 {"zstd, gzip", "zstd"},
+                 {"zstd;q=0.9, gzip", "gzip"},
+                 {"zstd;q=0", NULL}};
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         const char *got = server_pick_encoding(str_of(cases[i].accept));
         CHECK_STR(str_of(got), cases[i].encoding);
