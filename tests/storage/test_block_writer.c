@@ -509,12 +509,144 @@ static void test_every_flip_is_found(void **state)
     }
 }
 
+/* ---- lack of memory: every allocation of writing and reading a family and more fails in turn ---- */
+
+struct countdown {
+    uint64_t left;
+    bool fired;
+};
+
+static bool fail_at_zero(void *ctx, size_t size)
+{
+    (void)size;
+    struct countdown *c = ctx;
+    if (c->left-- != 0) return false;
+    return c->fired = true;
+}
+
+#define FAMILY_SERIES 4 /* three buckets, _count */
+#define FAMILY_N 300
+
+struct input {
+    int64_t t_ms[FAMILY_N];
+    double v[FAMILY_SERIES][FAMILY_N];
+    struct samples single; /* of the same times, with start times */
+};
+
+static void input_init(struct input *in, struct rng *rng)
+{
+    struct err err;
+    int64_t at = INT64_C(1700000000000);
+    samples_init(&in->single, MEM_BASE, NULL);
+    for (int i = 0; i < FAMILY_N; i++) {
+        in->t_ms[i] = at += 15000 + (int64_t)rng_below(rng, 3);
+        for (int k = 0; k < 3; k++) in->v[k][i] = (double)(i * (k + 1) + (int)rng_below(rng, 2));
+        in->v[3][i] = in->v[2][i];
+        CHECK_OK(samples_push(&in->single, at, rng_normal(rng), NULL, &err), &err);
+    }
+    CHECK_OK(samples_want_start_times(&in->single, &err), &err);
+    for (int i = 40; i < FAMILY_N; i++) in->single.st_ms[i] = 1700000000000;
+}
+
+static enum err_code write_input(struct block_writer *w, const struct input *in, struct err *err)
+{
+    static const char *const values[] = {"+Inf", "1", "2", "count", "single"};
+    static const unsigned columns[] = {2, 0, 1, 3};
+    uint32_t ids[FAMILY_SERIES + 1], members[3];
+    const double *v[3] = {in->v[0], in->v[1], in->v[2]};
+    enum err_code rc = ERR_OK;
+    for (size_t i = 0; !rc && i < COUNT_OF(values); i++) {
+        struct label l = {STR("le"), str_of(values[i])};
+        rc = block_writer_series(w, (struct labels){&l, 1}, &ids[i], err);
+    }
+    for (size_t i = 0; !rc && i < 3; i++) members[columns[i]] = ids[i];
+    struct block_family f = {members, 3, rc ? 0 : ids[3], in->t_ms, v, in->v[3], FAMILY_N};
+    if (!rc) rc = block_writer_family(w, &f, err);
+    return rc ? rc : block_writer_samples(w, ids[4], &in->single, 0, FAMILY_N, err);
+}
+
+static enum err_code read_input(struct test_env *e, struct page_cache *cache, const char *path,
+                                const struct input *in)
+{
+    struct err err;
+    struct block *b;
+    struct samples got;
+    samples_init(&got, MEM_BASE, NULL);
+    enum err_code rc = block_open(&e->env, path, cache, &b, &err);
+    if (rc) return rc;
+    for (uint32_t id = 0; !rc && id < FAMILY_SERIES + 1; id++) {
+        static const unsigned columns[] = {2, 0, 1, 3};
+        samples_reset(&got);
+        rc = block_read(b, id, INT64_MIN, INT64_MAX, &got, &err);
+        if (rc) break;
+        CHECK_U64(got.n, FAMILY_N);
+        const double *v = id < FAMILY_SERIES ? in->v[columns[id]] : in->single.v;
+        CHECK(memcmp(got.v, v, FAMILY_N * sizeof(double)) == 0);
+        CHECK(memcmp(got.t_ms, in->t_ms, FAMILY_N * sizeof(int64_t)) == 0);
+        if (id == FAMILY_SERIES)
+            CHECK(memcmp(got.st_ms, in->single.st_ms, FAMILY_N * sizeof(int64_t)) == 0);
+    }
+    if (!rc) rc = block_verify(b, NULL, NULL, &err);
+    samples_release(&got);
+    block_unref(b);
+    return rc;
+}
+
+static enum err_code write_and_read(struct test_env *e, struct page_cache *cache,
+                                    const struct input *in, const struct block_info *like)
+{
+    struct err err;
+    struct block_info info = *like;
+    struct block_writer *w = NULL;
+    char path[512];
+    enum err_code rc = block_writer_open(&e->env, e->dir, &info, &w, &err);
+    if (!rc) rc = write_input(w, in, &err);
+    if (!rc) rc = block_writer_finish(w, &info, &err);
+    block_writer_close(w);
+    snprintf(path, sizeof(path), "%s/%s.block", e->dir, info.ulid.text);
+    return rc ? rc : read_input(e, cache, path, in);
+}
+
+static void test_every_allocation_fails_in_turn(void **state)
+{
+    (void)state;
+    struct rng rng;
+    PROPERTY_LOOP(&rng, 2)
+    {
+        static struct input in;
+        struct err err;
+        struct test_env e;
+        struct page_cache *cache;
+        struct block_info info = {.incarnation = 1, .level = (uint32_t)rng_below(&rng, 2) * 2};
+        test_env_init(&e);
+        CHECK_OK(page_cache_new(&e.env, 1 << 20, &cache, &err), &err);
+        input_init(&in, &rng);
+        ulid_make(&info.ulid, 1, &rng);
+        size_t before = mem_bytes_total();
+        uint64_t k = 0;
+        for (;; k++) {
+            struct countdown c = {k, false};
+            mem_set_fail_hook(fail_at_zero, &c);
+            enum err_code rc = write_and_read(&e, cache, &in, &info);
+            mem_set_fail_hook(NULL, NULL);
+            CHECK_U64(mem_bytes_total(), before);
+            CHECK(rc == ERR_NO_MEMORY || rc == ERR_OK);
+            if (!c.fired) break;
+        }
+        CHECK(k > 50);
+        samples_release(&in.single);
+        page_cache_free(cache);
+        test_env_release(&e);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_written_in_every_way),
         cmocka_unit_test(test_times_are_stored_once),
         cmocka_unit_test(test_every_flip_is_found),
+        cmocka_unit_test(test_every_allocation_fails_in_turn),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
