@@ -52,9 +52,10 @@ MUST_USE enum err_code block_writer_samples(struct block_writer *w, uint32_t id,
 /* Members of a classic histogram with the same n times, all floats: written as one chunk where that is smaller (and
  * possible, family.h), else series by series. */
 struct block_family {
-    const uint32_t *ids; /* n_members, by rising bound, the last is +Inf; each counts as block_writer_samples */
-    size_t n_members;    /* FAMILY_MEMBERS_MIN..FAMILY_MEMBERS_MAX */
-    uint32_t count_id;   /* the _count series; BLOCK_NO_SERIES: none */
+    const uint32_t *
+        ids; /* n_members, by rising bound, the last is +Inf; each counts as block_writer_samples */
+    size_t n_members;  /* FAMILY_MEMBERS_MIN..FAMILY_MEMBERS_MAX */
+    uint32_t count_id; /* the _count series; BLOCK_NO_SERIES: none */
     const int64_t *t_ms;
     const double *const *v; /* n_members columns of n values */
     const double *count;

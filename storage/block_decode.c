@@ -63,7 +63,7 @@ static enum err_code read_times(struct block *b, struct page_cursor *cursor,
                                 const struct chunk_ref *ref, struct samples *out, struct err *err)
 {
     uint32_t column = ref->column, start = ref->start;
-    size_t n = ref->meta.n, done = 0, got;
+    size_t n = ref->meta.n, done = 0, got = 0;
     while (done < n) {
         enum err_code rc =
             read_column(b, cursor, column, &start, n - done, out, out->n + done, &got, err);

@@ -219,7 +219,8 @@ static size_t histograms_length(const struct samples *s, size_t from, size_t mos
 static size_t constant_length(const double *v, size_t n)
 {
     size_t i = 1;
-    while (i < n && memcmp(&v[i], &v[0], sizeof(*v)) == 0) i++;
+    /* By bits: -0 is not 0, and a NaN is like itself. */
+    while (i < n && double_bits(v[i]) == double_bits(v[0])) i++;
     return i;
 }
 
