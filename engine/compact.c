@@ -464,12 +464,24 @@ static void sum_blocks(struct tenant *t, uint64_t *bytes, uint64_t *blocks)
     *blocks += stats.blocks;
 }
 
-static struct compact_when when_asked(const struct tenant *t,
+static uint64_t newest_sequence(struct tenant *t)
+{
+    uint64_t newest = 0;
+    struct view *view = views_take(&t->views);
+    for (size_t i = 0; i < view->n_blocks; i++)
+        newest = MAX_OF(newest, block_info(view->blocks[i])->sequence);
+    views_give(&t->views, view);
+    return newest;
+}
+
+/* The blocks that are there now: under steady writes the call would not end if it took each that comes meanwhile. */
+static struct compact_when when_asked(struct tenant *t,
                                       const struct engine_compact_options *options)
 {
     struct compact_when when = when_now(t);
     when.eager = true;
     when.level = options->level;
+    when.sequence_max = newest_sequence(t);
     return when;
 }
 
@@ -480,11 +492,11 @@ static enum err_code compact_tenant(struct tenant *t, const struct engine_compac
     struct compactor *c = &e->compactor;
     enum err_code rc = ERR_OK;
     bool did = true;
+    struct compact_when when = when_asked(t, options);
     while (!rc && did) {
         atomic_fetch_add_explicit(&c->n_waiting, 1, memory_order_relaxed);
         lock_take(&c->lock);
         atomic_fetch_sub_explicit(&c->n_waiting, 1, memory_order_relaxed);
-        struct compact_when when = when_asked(t, options);
         struct pace pace = {.engine = e, .options = options, .report = report};
         rc = compact_next(t, &when, &pace, &did, err);
         lock_release(&c->lock);

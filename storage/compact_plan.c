@@ -360,18 +360,19 @@ enum err_code compact_plan(const struct block_info *const *blocks, size_t n,
                      .refused = refused,
                      .n_refused = n_refused,
                      .grid = compact_grid_at(when, limits),
-                     .n = n,
                      .job = job};
     job->n = 0;
     if (n == 0) return ERR_OK;
     p.items = mem_calloc(MEM_STORAGE, n, sizeof(*p.items));
     if (!p.items) return err_set(err, ERR_NO_MEMORY, "no memory to plan for %zu blocks", n);
     for (size_t i = 0; i < n; i++) {
-        p.items[i].info = blocks[i];
-        p.items[i].idx = (uint32_t)i;
-        place_item(&p, &p.items[i]);
+        if (when->sequence_max && blocks[i]->sequence > when->sequence_max) continue;
+        struct item *item = &p.items[p.n++];
+        item->info = blocks[i];
+        item->idx = (uint32_t)i;
+        place_item(&p, item);
     }
-    qsort(p.items, n, sizeof(*p.items), compare_items);
+    qsort(p.items, p.n, sizeof(*p.items), compare_items);
     bool found = plan_misfits(&p);
     for (uint32_t level = 1; level <= COMPACT_LEVEL_MAX && !found; level++)
         found = plan_cells(&p, level);

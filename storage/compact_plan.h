@@ -37,6 +37,7 @@ struct compact_when {
     bool eager;           /* now: nothing waits for more of its like */
     uint32_t
         level; /* cells up to this level count as closed; 0: those that are. More than there are: all */
+    uint64_t sequence_max; /* blocks beyond it are left alone; 0: none is */
 };
 
 struct compact_cell {

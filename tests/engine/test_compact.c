@@ -244,6 +244,32 @@ static void test_retention_comes_between(void **state)
     fixture_close(&f);
 }
 
+static bool flush_meanwhile(void *ctx, const struct engine_compact_report *so_far, double done)
+{
+    struct intrusion *x = ctx;
+    (void)so_far, (void)done;
+    if (++x->calls < x->at) make_blocks(x->f, x->t, 1, TODAY_MS - 2 * DAY + x->calls * 1000);
+    return x->calls < x->at;
+}
+
+/* A writer that never rests does not keep the one who asked. */
+static void test_ends_under_writes(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct engine_compact_report r;
+    open_at_noon(&f);
+    struct tenant *t = fixture_tenant(&f, "default");
+    make_blocks(&f, t, 3, TODAY_MS - 2 * DAY);
+    struct intrusion x = {&f, t, 0, 100};
+    struct engine_compact_options options = {.progress = flush_meanwhile, .ctx = &x};
+    CHECK_OK(engine_compact(f.engine, t, &options, &r, &f.err), &f.err);
+    CHECK_U64(r.jobs, 1);
+    CHECK_U64(count_blocks(t), 1 + (uint64_t)x.calls);
+    CHECK(compact(&f, t, 0).jobs > 0);
+    fixture_close(&f);
+}
+
 static bool give_up(void *ctx, const struct engine_compact_report *so_far, double done)
 {
     struct intrusion *x = ctx;
@@ -525,6 +551,7 @@ int main(void)
                                        cmocka_unit_test(test_steps),
                                        cmocka_unit_test(test_level),
                                        cmocka_unit_test(test_retention_comes_between),
+                                       cmocka_unit_test(test_ends_under_writes),
                                        cmocka_unit_test(test_canceled),
                                        cmocka_unit_test(test_broken_source),
                                        cmocka_unit_test(test_files_of_sources),

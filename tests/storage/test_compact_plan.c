@@ -332,6 +332,27 @@ static void test_between(void **state)
     world_release(&w);
 }
 
+/* Blocks that came after somebody asked are not his. */
+static void test_sequence_max(void **state)
+{
+    (void)state;
+    struct world w;
+    world_init(&w);
+    w.when.eager = true;
+    int64_t day_ms = NOW - 13 * HOUR - DAY;
+    for (int i = 0; i < 5; i++) (void)add_span(&w, day_ms, day_ms + 5, MIB);
+    CHECK(next_job(&w).n == 5);
+    w.when.sequence_max = 3;
+    struct compact_job job = next_job(&w);
+    CHECK(job.n == 3);
+    CHECK_U64(job.sequence, 3);
+    w.when.sequence_max = 1;
+    job = next_job(&w);
+    CHECK(job.n == 1); /* of the head, so it is written again */
+    CHECK_U64(w.blocks[job.sources[0]].info.sequence, 1);
+    world_release(&w);
+}
+
 /* ---- random blocks ---- */
 
 static int64_t random_time(struct rng *rng, int64_t now_ms)
@@ -477,8 +498,9 @@ static void test_imports(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_grid),          cmocka_unit_test(test_what_waits),
-        cmocka_unit_test(test_late_samples),  cmocka_unit_test(test_between),
-        cmocka_unit_test(test_random_blocks), cmocka_unit_test(test_imports)};
+        cmocka_unit_test(test_grid),         cmocka_unit_test(test_what_waits),
+        cmocka_unit_test(test_late_samples), cmocka_unit_test(test_sequence_max),
+        cmocka_unit_test(test_between),      cmocka_unit_test(test_random_blocks),
+        cmocka_unit_test(test_imports)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
