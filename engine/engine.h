@@ -11,6 +11,7 @@
 #include "base/env.h"
 #include "engine/pressure.h"
 #include "storage/catalog.h"
+#include "storage/label_want.h"
 #include "storage/matcher.h"
 #include "storage/samples.h"
 #include "wal/wal.h"
@@ -213,6 +214,19 @@ MUST_USE enum err_code tenant_label_values(struct tenant *tenant, struct str nam
                                            int64_t mint_ms, int64_t maxt_ms, size_t limit,
                                            struct arena *arena, struct str **out, size_t *n,
                                            bool *truncated, struct err *err);
+/* The same of those that are wanted. */
+MUST_USE enum err_code tenant_find_label_names(struct tenant *tenant,
+                                               const struct matcher *matchers, size_t n_matchers,
+                                               int64_t mint_ms, int64_t maxt_ms,
+                                               const struct label_want *want, struct arena *arena,
+                                               struct str **out, size_t *n, bool *truncated,
+                                               struct err *err);
+MUST_USE enum err_code tenant_find_label_values(struct tenant *tenant, struct str name,
+                                                const struct matcher *matchers, size_t n_matchers,
+                                                int64_t mint_ms, int64_t maxt_ms,
+                                                const struct label_want *want, struct arena *arena,
+                                                struct str **out, size_t *n, bool *truncated,
+                                                struct err *err);
 /* family {"", 0}: all. Sorted by family; strings copied to the arena. */
 MUST_USE enum err_code tenant_metadata(struct tenant *tenant, struct str family,
                                        struct arena *arena, struct catalog_metadata **out,

@@ -4,22 +4,21 @@
 
 #include "engine/engine_private.h"
 
-/* Texts that others keep until the answer is copied. */
+/* What was found so far: texts that others keep until the answer is copied. When only the first few are wanted, no more than
+ * some of those are held, and `bound` says what comes after all of them: of a million values most cost one comparison. */
 struct texts {
     struct str *items;
     size_t n, cap;
+    const struct label_want *want;
+    size_t keep; /* one more than the limit, to see that there are more; 0: all */
+    bool bounded;
+    struct str bound; /* the last of `keep` texts: nothing from here on is needed */
 };
+#define TEXTS_PACK_MIN 1024 /* texts that are sorted at once, at least */
 
-static enum err_code texts_add(struct texts *texts, struct str s, struct err *err)
+static void texts_init(struct texts *texts, const struct label_want *want)
 {
-    /* Neighbours repeat themselves: half of the sorting saved. */
-    if (texts->n && str_eq(texts->items[texts->n - 1], s)) return ERR_OK;
-    void *items = texts->items;
-    enum err_code rc =
-        mem_grow(MEM_QUERY, &items, &texts->cap, texts->n + 1, sizeof(*texts->items), err);
-    texts->items = items;
-    if (!rc) texts->items[texts->n++] = s;
-    return rc;
+    *texts = (struct texts){.want = want, .keep = want->limit ? want->limit + 1 : 0};
 }
 
 static int compare_texts(const void *a, const void *b)
@@ -27,16 +26,60 @@ static int compare_texts(const void *a, const void *b)
     return str_cmp(*(const struct str *)a, *(const struct str *)b);
 }
 
-static enum err_code texts_finish(struct texts *texts, size_t limit, struct arena *arena,
-                                  struct str **out, size_t *n, bool *truncated, struct err *err)
+/* Sorts, makes unique, cuts. */
+static void texts_pack(struct texts *texts)
 {
-    size_t n_unique = 0;
+    size_t n = 0;
     if (texts->n) qsort(texts->items, texts->n, sizeof(*texts->items), compare_texts);
     for (size_t i = 0; i < texts->n; i++)
-        if (i == 0 || !str_eq(texts->items[i], texts->items[n_unique - 1]))
-            texts->items[n_unique++] = texts->items[i];
-    *truncated = limit > 0 && n_unique > limit;
-    *n = *truncated ? limit : n_unique;
+        if (i == 0 || !str_eq(texts->items[i], texts->items[n - 1]))
+            texts->items[n++] = texts->items[i];
+    texts->n = n;
+    if (!texts->keep || n < texts->keep) return;
+    texts->n = texts->keep;
+    texts->bounded = true;
+    texts->bound = texts->items[texts->n - 1];
+}
+
+static bool texts_beyond(const struct texts *texts, struct str s)
+{
+    return texts->bounded && str_cmp(s, texts->bound) >= 0;
+}
+
+static bool texts_need(const struct texts *texts, struct str s)
+{
+    if (texts_beyond(texts, s)) return false;
+    /* Neighbours repeat themselves: half of the sorting saved. */
+    if (texts->n && str_eq(texts->items[texts->n - 1], s)) return false;
+    return label_wanted(texts->want, s);
+}
+
+/* copies: where the text is kept, if nobody else does; NULL: somebody does. */
+static enum err_code texts_add(struct texts *texts, struct str s, struct arena *copies,
+                               struct err *err)
+{
+    if (!texts_need(texts, s)) return ERR_OK;
+    if (copies) s = arena_str(copies, s);
+    if (!s.p) return arena_fail(copies, err);
+    void *items = texts->items;
+    enum err_code rc =
+        mem_grow(MEM_QUERY, &items, &texts->cap, texts->n + 1, sizeof(*texts->items), err);
+    texts->items = items;
+    if (rc) return rc;
+    texts->items[texts->n++] = s;
+    if (texts->keep && texts->n >= MAX_OF((size_t)TEXTS_PACK_MIN, texts->keep) &&
+        texts->n / 2 >= texts->keep)
+        texts_pack(texts);
+    return ERR_OK;
+}
+
+static enum err_code texts_finish(struct texts *texts, struct arena *arena, struct str **out,
+                                  size_t *n, bool *truncated, struct err *err)
+{
+    size_t limit = texts->want->limit;
+    texts_pack(texts);
+    *truncated = limit > 0 && texts->n > limit;
+    *n = *truncated ? limit : texts->n;
     *out = ARENA_ARRAY(arena, struct str, *n);
     if (!*out) return arena_fail(arena, err);
     for (size_t i = 0; i < *n; i++) {
@@ -63,26 +106,39 @@ static enum err_code head_texts(struct tenant *t, const struct str *name, int64_
         const struct label_name *found = id ? registry_name(reg, id) : NULL;
         for (size_t i = 0; !rc && found && i < found->n; i++) {
             const struct label_pair *pair = registry_pair(reg, found->pairs[i]);
-            rc = texts_add(texts, label_pair_value(pair), err);
+            rc = texts_add(texts, label_pair_value(pair), NULL, err);
         }
     } else {
         for (uint32_t id = 1; !rc && id <= reg->names.n_slots; id++) {
             const struct label_name *found = registry_name(reg, id);
-            if (found) rc = texts_add(texts, (struct str){found->text, found->len}, err);
+            if (found) rc = texts_add(texts, (struct str){found->text, found->len}, NULL, err);
         }
     }
     rwlock_release(&reg->lock);
     return rc;
 }
 
+struct block_scan {
+    struct texts *texts;
+    struct arena *copies;
+};
+
+static enum err_code add_block_value(void *ctx, struct str value, bool *done, struct err *err)
+{
+    struct block_scan *scan = ctx;
+    *done = texts_beyond(scan->texts, value); /* a block's values are in order */
+    return *done ? ERR_OK : texts_add(scan->texts, value, scan->copies, err);
+}
+
 static enum err_code block_texts(struct block *block, const struct str *name, struct arena *scratch,
                                  struct texts *texts, struct err *err)
 {
+    struct block_scan scan = {texts, scratch};
     struct str *items;
     size_t n = 0;
-    enum err_code rc = name ? block_label_values(block, *name, scratch, &items, &n, err)
-                            : block_label_names(block, scratch, &items, &n, err);
-    for (size_t i = 0; !rc && i < n; i++) rc = texts_add(texts, items[i], err);
+    if (name) return block_each_value(block, *name, add_block_value, &scan, err);
+    enum err_code rc = block_label_names(block, scratch, &items, &n, err);
+    for (size_t i = 0; !rc && i < n; i++) rc = texts_add(texts, items[i], NULL, err);
     return rc;
 }
 
@@ -109,9 +165,9 @@ static enum err_code select_texts(const struct engine_select *sel, const struct 
         struct labels labels = select_labels(sel, i);
         for (size_t k = 0; !rc && k < labels.n; k++) {
             if (!name)
-                rc = texts_add(texts, labels.items[k].name, err);
+                rc = texts_add(texts, labels.items[k].name, NULL, err);
             else if (str_eq(labels.items[k].name, *name))
-                rc = texts_add(texts, labels.items[k].value, err);
+                rc = texts_add(texts, labels.items[k].value, NULL, err);
         }
     }
     return rc;
@@ -122,18 +178,19 @@ struct label_query {
     const struct matcher *matchers;
     size_t n_matchers;
     int64_t mint_ms, maxt_ms;
-    size_t limit;
 };
 
-static enum err_code label_query(struct tenant *t, const struct label_query *q, struct arena *arena,
+static enum err_code label_query(struct tenant *t, const struct label_query *q,
+                                 const struct label_want *want, struct arena *arena,
                                  struct str **out, size_t *n, bool *truncated, struct err *err)
 {
-    struct texts texts = {0};
+    struct texts texts;
     struct arena scratch;
     struct engine_select *sel = NULL;
     struct view *view = NULL;
     enum err_code rc;
     arena_init(&scratch, MEM_QUERY, 0);
+    texts_init(&texts, want);
     if (q->n_matchers) {
         rc = tenant_select(t, q->matchers, q->n_matchers, q->mint_ms, q->maxt_ms, &sel, err);
         if (!rc) rc = select_texts(sel, q->name, &texts, err);
@@ -142,7 +199,7 @@ static enum err_code label_query(struct tenant *t, const struct label_query *q, 
         rc = engine_admit(t->engine, ENGINE_QUERY, err);
         if (!rc) rc = index_texts(t, view, q->name, q->mint_ms, q->maxt_ms, &scratch, &texts, err);
     }
-    if (!rc) rc = texts_finish(&texts, q->limit, arena, out, n, truncated, err);
+    if (!rc) rc = texts_finish(&texts, arena, out, n, truncated, err);
     select_release(sel);
     if (view) views_give(&t->views, view);
     arena_release(&scratch);
@@ -150,13 +207,34 @@ static enum err_code label_query(struct tenant *t, const struct label_query *q, 
     return rc;
 }
 
+enum err_code tenant_find_label_names(struct tenant *t, const struct matcher *matchers,
+                                      size_t n_matchers, int64_t mint_ms, int64_t maxt_ms,
+                                      const struct label_want *want, struct arena *arena,
+                                      struct str **out, size_t *n, bool *truncated, struct err *err)
+{
+    struct label_query q = {NULL, matchers, n_matchers, mint_ms, maxt_ms};
+    return label_query(t, &q, want, arena, out, n, truncated, err);
+}
+
+enum err_code tenant_find_label_values(struct tenant *t, struct str name,
+                                       const struct matcher *matchers, size_t n_matchers,
+                                       int64_t mint_ms, int64_t maxt_ms,
+                                       const struct label_want *want, struct arena *arena,
+                                       struct str **out, size_t *n, bool *truncated,
+                                       struct err *err)
+{
+    struct label_query q = {&name, matchers, n_matchers, mint_ms, maxt_ms};
+    return label_query(t, &q, want, arena, out, n, truncated, err);
+}
+
 enum err_code tenant_label_names(struct tenant *t, const struct matcher *matchers,
                                  size_t n_matchers, int64_t mint_ms, int64_t maxt_ms, size_t limit,
                                  struct arena *arena, struct str **out, size_t *n, bool *truncated,
                                  struct err *err)
 {
-    struct label_query q = {NULL, matchers, n_matchers, mint_ms, maxt_ms, limit};
-    return label_query(t, &q, arena, out, n, truncated, err);
+    struct label_want want = {limit, STR("")};
+    return tenant_find_label_names(t, matchers, n_matchers, mint_ms, maxt_ms, &want, arena, out, n,
+                                   truncated, err);
 }
 
 enum err_code tenant_label_values(struct tenant *t, struct str name, const struct matcher *matchers,
@@ -164,6 +242,7 @@ enum err_code tenant_label_values(struct tenant *t, struct str name, const struc
                                   struct arena *arena, struct str **out, size_t *n, bool *truncated,
                                   struct err *err)
 {
-    struct label_query q = {&name, matchers, n_matchers, mint_ms, maxt_ms, limit};
-    return label_query(t, &q, arena, out, n, truncated, err);
+    struct label_want want = {limit, STR("")};
+    return tenant_find_label_values(t, name, matchers, n_matchers, mint_ms, maxt_ms, &want, arena,
+                                    out, n, truncated, err);
 }

@@ -257,11 +257,11 @@ static void none_release(struct source_select *sel)
 
 static enum err_code none_label_names(struct query_source *src, const struct matcher *matchers,
                                       size_t n_matchers, int64_t mint_ms, int64_t maxt_ms,
-                                      size_t limit, struct arena *arena, struct str **out,
-                                      size_t *n, bool *truncated, struct err *err)
+                                      const struct label_want *want, struct arena *arena,
+                                      struct str **out, size_t *n, bool *truncated, struct err *err)
 {
     (void)src, (void)matchers, (void)n_matchers, (void)mint_ms, (void)maxt_ms;
-    (void)limit, (void)arena, (void)err;
+    (void)want, (void)arena, (void)err;
     *out = NULL;
     *n = 0;
     *truncated = false;
@@ -270,12 +270,13 @@ static enum err_code none_label_names(struct query_source *src, const struct mat
 
 static enum err_code none_label_values(struct query_source *src, struct str name,
                                        const struct matcher *matchers, size_t n_matchers,
-                                       int64_t mint_ms, int64_t maxt_ms, size_t limit,
-                                       struct arena *arena, struct str **out, size_t *n,
-                                       bool *truncated, struct err *err)
+                                       int64_t mint_ms, int64_t maxt_ms,
+                                       const struct label_want *want, struct arena *arena,
+                                       struct str **out, size_t *n, bool *truncated,
+                                       struct err *err)
 {
     (void)name;
-    return none_label_names(src, matchers, n_matchers, mint_ms, maxt_ms, limit, arena, out, n,
+    return none_label_names(src, matchers, n_matchers, mint_ms, maxt_ms, want, arena, out, n,
                             truncated, err);
 }
 

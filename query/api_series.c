@@ -24,6 +24,13 @@ static bool read_range(struct api_call *call, struct time_range *out)
            api_optional_time(call, "end", API_TIME_MAX, &out->end_ms);
 }
 
+static bool read_want(struct api_call *call, struct label_want *want)
+{
+    want->search = http_param(&call->params, "search");
+    if (!want->search.p) want->search = STR("");
+    return api_limit(call, &want->limit);
+}
+
 /* --- series ---------------------------------------------------------------------------------------- */
 
 struct series_set {
@@ -63,7 +70,8 @@ static enum err_code select_all(struct api_call *call, const struct api_selector
                                        range->end_ms, select, &call->err);
         if (rc) return rc;
         set->n_selects = i + 1;
-        rc = collect(call, *select, set);
+        if (selectors->n == 1) set->n = ops->count(*select);
+        rc = selectors->n > 1 ? collect(call, *select, set) : ERR_OK;
         if (rc) return rc;
         if (http_gone(call->req)) return err_set(&call->err, ERR_CANCELED, "the client is gone");
     }
@@ -86,22 +94,43 @@ static void sort_unique_series(struct series_set *set)
     set->n = n;
 }
 
-static void put_series(struct api_call *call, const struct series_set *set, size_t limit)
+/* A series is wanted if one of its values is. */
+static bool series_wanted(const struct label_want *want, struct labels labels)
 {
-    size_t n = limit ? MIN_OF(limit, set->n) : set->n;
+    if (!want->search.len) return true;
+    for (size_t i = 0; i < labels.n; i++)
+        if (label_wanted(want, labels.items[i].value)) return true;
+    return false;
+}
+
+/* The labels of one selector's series are not looked at before they are written, nor behind the last one. */
+static struct labels series_at(const struct api_call *call, const struct series_set *set, size_t i)
+{
+    return set->n_selects == 1 ? call->source->ops->labels(set->selects[0], i) : set->items[i];
+}
+
+static void put_series(struct api_call *call, const struct series_set *set,
+                       const struct label_want *want)
+{
+    size_t n_put = 0;
+    bool truncated = false;
     api_success(call);
     buf_u8(&call->out, '[');
-    for (size_t i = 0; i < n; i++) {
-        if (i) buf_u8(&call->out, ',');
-        json_labels(&call->out, set->items[i]);
+    for (size_t i = 0; i < set->n && !truncated; i++) {
+        struct labels labels = series_at(call, set, i);
+        if (!series_wanted(want, labels)) continue;
+        truncated = want->limit && n_put == want->limit;
+        if (truncated) break;
+        if (n_put++) buf_u8(&call->out, ',');
+        json_labels(&call->out, labels);
         if (!api_part(call)) break;
     }
     buf_u8(&call->out, ']');
-    finish(call, n < set->n);
+    finish(call, truncated);
 }
 
 static void answer_series(struct api_call *call, const struct api_selectors *selectors,
-                          const struct time_range *range, size_t limit)
+                          const struct time_range *range, const struct label_want *want)
 {
     struct series_set set = {0};
     enum err_code rc = ERR_OK;
@@ -110,7 +139,7 @@ static void answer_series(struct api_call *call, const struct api_selectors *sel
         api_error_of(call, &call->err, "");
     } else {
         sort_unique_series(&set);
-        put_series(call, &set, limit);
+        put_series(call, &set, want);
     }
     for (size_t i = 0; i < set.n_selects; i++) call->source->ops->release(set.selects[i]);
 }
@@ -128,16 +157,16 @@ void api_on_series(void *ctx, struct http_request *req)
     struct api_call call;
     struct api_selectors selectors = {0};
     struct time_range range;
-    size_t limit;
+    struct label_want want;
     if (!api_begin(&call, ctx, req)) return;
     bool fine = api_form_ok(&call);
     if (fine && !has_match(&call)) {
         api_error(&call, API_BAD_DATA, "no match[] parameter provided");
         fine = false;
     }
-    if (fine && api_limit(&call, &limit) && read_range(&call, &range) &&
+    if (fine && read_want(&call, &want) && read_range(&call, &range) &&
         api_selectors(&call, PREFIX, &selectors) && api_source(&call))
-        answer_series(&call, &selectors, &range, limit);
+        answer_series(&call, &selectors, &range, &want);
     api_selectors_release(&selectors);
     api_end(&call);
 }
@@ -161,17 +190,17 @@ struct strings {
 /* Names when `name` is empty, else the values of that label. */
 static enum err_code read_strings(struct api_call *call, struct str name,
                                   const struct node_selector *s, const struct time_range *range,
-                                  size_t limit, struct strings *out)
+                                  const struct label_want *want, struct strings *out)
 {
     const struct query_source_ops *ops = call->source->ops;
     const struct matcher *matchers = s ? s->matchers : NULL;
     size_t n_matchers = s ? s->n_matchers : 0;
     if (name.len)
         return ops->label_values(call->source, name, matchers, n_matchers, range->start_ms,
-                                 range->end_ms, limit, call->arena, &out->items, &out->n,
+                                 range->end_ms, want, call->arena, &out->items, &out->n,
                                  &out->truncated, &call->err);
     return ops->label_names(call->source, matchers, n_matchers, range->start_ms, range->end_ms,
-                            limit, call->arena, &out->items, &out->n, &out->truncated, &call->err);
+                            want, call->arena, &out->items, &out->n, &out->truncated, &call->err);
 }
 
 static int compare_str(const void *a, const void *b)
@@ -191,15 +220,17 @@ static enum err_code append(struct api_call *call, struct strings *to, const str
     return ERR_OK;
 }
 
-/* The union over several selectors can only be cut when it is whole. */
 static enum err_code read_union(struct api_call *call, struct str name,
                                 const struct api_selectors *selectors,
-                                const struct time_range *range, size_t limit, struct strings *out)
+                                const struct time_range *range, const struct label_want *want,
+                                struct strings *out)
 {
+    /* The first ones of the union are among the first ones of each; one more shows that there are more. */
+    struct label_want each = {want->limit ? want->limit + 1 : 0, want->search};
     for (size_t i = 0; i < selectors->n; i++) {
         struct strings one = {0};
         const struct node_selector *s = NODE_AS(selector, selectors->items[i].root);
-        enum err_code rc = read_strings(call, name, s, range, 0, &one);
+        enum err_code rc = read_strings(call, name, s, range, &each, &one);
         if (!rc) rc = append(call, out, &one);
         if (rc) return rc;
     }
@@ -208,25 +239,25 @@ static enum err_code read_union(struct api_call *call, struct str name,
     size_t n = 1;
     for (size_t i = 1; i < out->n; i++)
         if (!str_eq(out->items[i], out->items[n - 1])) out->items[n++] = out->items[i];
-    out->truncated = limit && n > limit;
-    out->n = out->truncated ? limit : n;
+    out->truncated = want->limit && n > want->limit;
+    out->n = out->truncated ? want->limit : n;
     return ERR_OK;
 }
 
 static void answer_strings(struct api_call *call, struct str name,
                            const struct api_selectors *selectors, const struct time_range *range,
-                           size_t limit)
+                           const struct label_want *want)
 {
     struct strings list = {0};
     enum err_code rc = ERR_OK;
     if (range->start_ms > range->end_ms)
         rc = ERR_OK; /* nothing is in there */
     else if (selectors->n > 1)
-        rc = read_union(call, name, selectors, range, limit, &list);
+        rc = read_union(call, name, selectors, range, want, &list);
     else
         rc = read_strings(call, name,
                           selectors->n ? NODE_AS(selector, selectors->items[0].root) : NULL, range,
-                          limit, &list);
+                          want, &list);
     if (rc) {
         api_error_of(call, &call->err, "");
         return;
@@ -246,10 +277,10 @@ static void on_strings(struct api_call *call, struct str name)
 {
     struct api_selectors selectors = {0};
     struct time_range range;
-    size_t limit;
-    if (api_limit(call, &limit) && read_range(call, &range) &&
-        api_selectors(call, "", &selectors) && api_source(call))
-        answer_strings(call, name, &selectors, &range, limit);
+    struct label_want want;
+    if (read_want(call, &want) && read_range(call, &range) && api_selectors(call, "", &selectors) &&
+        api_source(call))
+        answer_strings(call, name, &selectors, &range, &want);
     api_selectors_release(&selectors);
 }
 

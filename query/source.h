@@ -4,6 +4,7 @@
 #define QUIPU_QUERY_SOURCE_H
 
 #include "base/arena.h"
+#include "storage/label_want.h"
 #include "storage/matcher.h"
 #include "storage/samples.h"
 
@@ -33,14 +34,14 @@ struct query_source_ops {
                                int64_t maxt_ms, struct samples *out, struct err *err);
     void (*release)(struct source_select *sel);
 
-    /* Sorted, unique, copied to the arena. n_matchers 0: all. limit 0: none; `*truncated` says if it cut. */
+    /* Sorted, unique, copied to the arena. n_matchers 0: all. `*truncated` says if want->limit cut. */
     enum err_code (*label_names)(struct query_source *src, const struct matcher *matchers,
-                                 size_t n_matchers, int64_t mint_ms, int64_t maxt_ms, size_t limit,
-                                 struct arena *arena, struct str **out, size_t *n, bool *truncated,
-                                 struct err *err);
+                                 size_t n_matchers, int64_t mint_ms, int64_t maxt_ms,
+                                 const struct label_want *want, struct arena *arena,
+                                 struct str **out, size_t *n, bool *truncated, struct err *err);
     enum err_code (*label_values)(struct query_source *src, struct str name,
                                   const struct matcher *matchers, size_t n_matchers,
-                                  int64_t mint_ms, int64_t maxt_ms, size_t limit,
+                                  int64_t mint_ms, int64_t maxt_ms, const struct label_want *want,
                                   struct arena *arena, struct str **out, size_t *n, bool *truncated,
                                   struct err *err);
     /* family {"", 0}: all. Sorted by family. */

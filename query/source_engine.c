@@ -52,21 +52,21 @@ static void op_release(struct source_select *sel)
 
 static enum err_code op_label_names(struct query_source *src, const struct matcher *matchers,
                                     size_t n_matchers, int64_t mint_ms, int64_t maxt_ms,
-                                    size_t limit, struct arena *arena, struct str **out, size_t *n,
-                                    bool *truncated, struct err *err)
+                                    const struct label_want *want, struct arena *arena,
+                                    struct str **out, size_t *n, bool *truncated, struct err *err)
 {
-    return tenant_label_names(tenant_of(src), matchers, n_matchers, mint_ms, maxt_ms, limit, arena,
-                              out, n, truncated, err);
+    return tenant_find_label_names(tenant_of(src), matchers, n_matchers, mint_ms, maxt_ms, want,
+                                   arena, out, n, truncated, err);
 }
 
 static enum err_code op_label_values(struct query_source *src, struct str name,
                                      const struct matcher *matchers, size_t n_matchers,
-                                     int64_t mint_ms, int64_t maxt_ms, size_t limit,
-                                     struct arena *arena, struct str **out, size_t *n,
-                                     bool *truncated, struct err *err)
+                                     int64_t mint_ms, int64_t maxt_ms,
+                                     const struct label_want *want, struct arena *arena,
+                                     struct str **out, size_t *n, bool *truncated, struct err *err)
 {
-    return tenant_label_values(tenant_of(src), name, matchers, n_matchers, mint_ms, maxt_ms, limit,
-                               arena, out, n, truncated, err);
+    return tenant_find_label_values(tenant_of(src), name, matchers, n_matchers, mint_ms, maxt_ms,
+                                    want, arena, out, n, truncated, err);
 }
 
 static enum err_code op_metadata(struct query_source *src, struct str family, struct arena *arena,

@@ -104,6 +104,10 @@ MUST_USE enum err_code block_label_names(struct block *block, struct arena *aren
                                          size_t *n, struct err *err);
 MUST_USE enum err_code block_label_values(struct block *block, struct str name, struct arena *arena,
                                           struct str **out, size_t *n, struct err *err);
+/* The same one by one, until fn(ctx, value, err) says otherwise: *done, or an error. The value may not be kept. */
+typedef enum err_code block_value_fn(void *ctx, struct str value, bool *done, struct err *err);
+MUST_USE enum err_code block_each_value(struct block *block, struct str name, block_value_fn *fn,
+                                        void *ctx, struct err *err);
 
 /* Statistics of the chunks of a series that overlap [mint_ms, maxt_ms], in time order, without reading a chunk. */
 typedef enum err_code block_meta_fn(void *ctx, const struct chunk_meta *meta, struct err *err);

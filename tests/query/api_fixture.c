@@ -25,8 +25,8 @@ static int compare_str(const void *a, const void *b)
 /* Names (name empty) or values of all that the matchers select */
 static enum err_code collect(struct query_source *src, struct str name,
                              const struct matcher *matchers, size_t n_matchers, int64_t mint_ms,
-                             int64_t maxt_ms, size_t limit, struct arena *arena, struct str **out,
-                             size_t *n, bool *truncated, struct err *err)
+                             int64_t maxt_ms, const struct label_want *want, struct arena *arena,
+                             struct str **out, size_t *n, bool *truncated, struct err *err)
 {
     struct source_select *select;
     const struct query_source_ops *ops = mem_of(src)->ops;
@@ -37,6 +37,8 @@ static enum err_code collect(struct query_source *src, struct str name,
         struct labels labels = ops->labels(select, i);
         for (size_t k = 0; k < labels.n; k++) {
             if (name.len && !str_eq(labels.items[k].name, name)) continue;
+            if (!label_wanted(want, name.len ? labels.items[k].value : labels.items[k].name))
+                continue;
             CHECK(total < 10000);
             items[total++] =
                 arena_str(arena, name.len ? labels.items[k].value : labels.items[k].name);
@@ -47,28 +49,29 @@ static enum err_code collect(struct query_source *src, struct str name,
     *n = 0;
     for (size_t i = 0; i < total; i++)
         if (!i || !str_eq(items[i], items[*n - 1])) items[(*n)++] = items[i];
-    *truncated = limit && *n > limit;
-    if (*truncated) *n = limit;
+    *truncated = want->limit && *n > want->limit;
+    if (*truncated) *n = want->limit;
     *out = items;
     return ERR_OK;
 }
 
 static enum err_code test_label_names(struct query_source *src, const struct matcher *matchers,
                                       size_t n_matchers, int64_t mint_ms, int64_t maxt_ms,
-                                      size_t limit, struct arena *arena, struct str **out,
-                                      size_t *n, bool *truncated, struct err *err)
+                                      const struct label_want *want, struct arena *arena,
+                                      struct str **out, size_t *n, bool *truncated, struct err *err)
 {
-    return collect(src, STR(""), matchers, n_matchers, mint_ms, maxt_ms, limit, arena, out, n,
+    return collect(src, STR(""), matchers, n_matchers, mint_ms, maxt_ms, want, arena, out, n,
                    truncated, err);
 }
 
 static enum err_code test_label_values(struct query_source *src, struct str name,
                                        const struct matcher *matchers, size_t n_matchers,
-                                       int64_t mint_ms, int64_t maxt_ms, size_t limit,
-                                       struct arena *arena, struct str **out, size_t *n,
-                                       bool *truncated, struct err *err)
+                                       int64_t mint_ms, int64_t maxt_ms,
+                                       const struct label_want *want, struct arena *arena,
+                                       struct str **out, size_t *n, bool *truncated,
+                                       struct err *err)
 {
-    return collect(src, name, matchers, n_matchers, mint_ms, maxt_ms, limit, arena, out, n,
+    return collect(src, name, matchers, n_matchers, mint_ms, maxt_ms, want, arena, out, n,
                    truncated, err);
 }
 

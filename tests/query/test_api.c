@@ -666,6 +666,28 @@ static void test_metrics(void **state)
     fixture_close(&f);
 }
 
+/* Parts of names, values, and series; the limit counts what is left. */
+static void test_search(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_open(&f);
+    CHECK_DATA(&f, "[\"__name__\",\"instance\"]", .path = "labels",
+               .query = "search=N&search=o&match[]=up");
+    CHECK_DATA(&f, "[\"instance\"]", .path = "labels", .query = "search=^I");
+    CHECK_DATA(&f, "[\"odd\"]", .path = "label/__name__/values",
+               .query = "search=D&search=t&match[]=odd&match[]=reqs_total");
+    CHECK_ANSWER(&f, 200,
+                 "{\"status\":\"success\",\"data\":[\"Zed\"],\"warnings\":[\"results truncated due "
+                 "to limit\"]}",
+                 .path = "label/__name__/values", .query = "search=d&limit=1");
+    CHECK_DATA(&f, "[{\"__name__\":\"Zed\",\"job\":\"a\"}]", .path = "series",
+               .query = "match[]={job=\"a\"}&search=ZE");
+    CHECK_DATA(&f, "[{\"__name__\":\"up\",\"instance\":\"<2>\",\"job\":\"b\"}]", .path = "series",
+               .query = "match[]=up&match[]=Zed&search=^b&limit=1");
+    fixture_close(&f);
+}
+
 static void test_bad_cors(void **state)
 {
     (void)state;
@@ -703,6 +725,7 @@ int main(void)
         cmocka_unit_test(test_tenants),
         cmocka_unit_test(test_headers),
         cmocka_unit_test(test_metrics),
+        cmocka_unit_test(test_search),
         cmocka_unit_test(test_bad_cors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
