@@ -78,8 +78,15 @@ static void rank_pop(const void *lock)
 void lock_init(struct lock *lock, enum lock_rank rank)
 {
     lock->rank = rank;
-    int rc = pthread_mutex_init(&lock->mutex, NULL);
+    pthread_mutexattr_t attr;
+    int rc = pthread_mutexattr_init(&attr);
     ASSERT(rc == 0);
+    /* Locks are held for a microsecond or so: a few turns cost less than to sleep and to be woken. */
+    rc = pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_ADAPTIVE_NP);
+    ASSERT(rc == 0);
+    rc = pthread_mutex_init(&lock->mutex, &attr);
+    ASSERT(rc == 0);
+    pthread_mutexattr_destroy(&attr);
 }
 
 void lock_destroy(struct lock *lock)

@@ -460,10 +460,10 @@ static struct engine *engine_new(const struct env *env, const struct engine_conf
     lock_init(&e->wake_lock, LOCK_LEAF);
     cond_init(&e->wake);
     bool ok = cell_pool_init(&e->registry_pool, MEM_REGISTRY);
-    e->head_pages = page_pool_new(MEM_HEAD);
+    ok = cell_pool_init(&e->head_pool, MEM_HEAD) && ok;
     for (size_t i = 0; i < HEAD_STRIPES; i++) {
         lock_init(&e->stripes[i].lock, LOCK_SHARD);
-        ok = e->head_pages && cells_init(&e->stripes[i].cells, e->head_pages) && ok;
+        e->stripes[i].pool = &e->head_pool;
     }
     e->data_dir = mem_strdup(MEM_BASE, config->data_dir);
     e->config.data_dir = e->data_dir;
@@ -489,11 +489,8 @@ static void engine_free(struct engine *e)
     if (e->cache) page_cache_free(e->cache);
     catalog_close(e->catalog);
     file_close(e->lock_file);
-    for (size_t i = 0; i < HEAD_STRIPES; i++) {
-        if (e->stripes[i].cells.slab) cells_release(&e->stripes[i].cells);
-        lock_destroy(&e->stripes[i].lock);
-    }
-    page_pool_free(e->head_pages);
+    for (size_t i = 0; i < HEAD_STRIPES; i++) lock_destroy(&e->stripes[i].lock);
+    cell_pool_release(&e->head_pool);
     cell_pool_release(&e->registry_pool);
     lock_destroy(&e->create_lock);
     rwlock_destroy(&e->tenants_lock);

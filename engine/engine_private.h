@@ -38,7 +38,7 @@ struct engine {
 
     struct pressure pressure;
     struct cell_pool registry_pool;
-    struct page_pool *head_pages;
+    struct cell_pool head_pool;
     struct head_stripe stripes[HEAD_STRIPES];
     _Atomic uint64_t n_series;  /* of all tenants; relaxed */
     _Atomic int64_t head_bytes; /* relaxed */

@@ -12,7 +12,7 @@
 
 static void *cell_take(struct head_stripe *stripe, struct head_counts *counts, size_t size)
 {
-    void *p = cells_get(&stripe->cells, size);
+    void *p = cell_pool_get(stripe->pool, size);
     if (p) counts->bytes += (int64_t)cells_size(size);
     return p;
 }
@@ -20,14 +20,14 @@ static void *cell_take(struct head_stripe *stripe, struct head_counts *counts, s
 static void cell_give(struct head_stripe *stripe, struct head_counts *counts, void *p, size_t size)
 {
     counts->bytes -= (int64_t)cells_size(size);
-    cells_put(&stripe->cells, p, size);
+    cell_pool_put(stripe->pool, p, size);
 }
 
 static void segments_free(struct head_stripe *stripe, struct head_counts *counts, uint8_t *first,
                           uint32_t n_bits)
 {
     counts->bytes -= (int64_t)stream_cells_bytes(n_bits);
-    stream_free(&stripe->cells, first, n_bits);
+    stream_free(stripe->pool, first, n_bits);
 }
 
 void head_chunk_free(struct head_stripe *stripe, struct head_counts *counts, struct head_chunk *c)
@@ -106,7 +106,7 @@ static enum err_code open_begin(struct head_stripe *stripe, struct head_counts *
                                 uint32_t gen, struct series *s, int64_t t_ms, double v,
                                 struct err *err)
 {
-    if (!close_open(stripe, counts, s) || !stream_begin(&s->open, &stripe->cells, t_ms, v))
+    if (!close_open(stripe, counts, s) || !stream_begin(&s->open, stripe->pool, t_ms, v))
         return err_set(err, ERR_NO_MEMORY, "no memory for a chunk");
     s->open_gen = gen;
     counts->bytes += (int64_t)stream_cells_bytes(0);
@@ -124,7 +124,7 @@ static enum err_code append_in_order(struct head_stripe *stripe, struct head_cou
                  !gorilla_fits(g, t_ms) || g->n_bits / 8 >= CHUNK_BYTES;
     if (begin) return open_begin(stripe, counts, gen, s, t_ms, v, err);
     counts->bytes -= (int64_t)stream_cells_bytes(g->n_bits);
-    bool appended = stream_append(&s->open, &stripe->cells, t_ms, v);
+    bool appended = stream_append(&s->open, stripe->pool, t_ms, v);
     counts->bytes += (int64_t)stream_cells_bytes(g->n_bits);
     return appended ? ERR_OK : err_set(err, ERR_NO_MEMORY, "no memory for a chunk to grow");
 }

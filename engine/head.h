@@ -16,11 +16,12 @@
 
 #include "engine/registry.h"
 
-#define HEAD_STRIPES 8
-/* Series of one page share a stripe, so that neighbours in a request need not change locks. */
+#define HEAD_STRIPES 64
+/* So many neighbours share a stripe: a request changes locks seldom, and what is ahead may be prefetched. */
+#define HEAD_STRIPE_SERIES 512
 struct head_stripe {
-    struct lock lock; /* rank LOCK_SHARD; guards cells and its series' chunks and extra */
-    struct cells cells;
+    struct lock lock;       /* rank LOCK_SHARD; guards its series' streams, chunks and extra */
+    struct cell_pool *pool; /* of all stripes */
 };
 
 /* A stream that has ended, or bytes. */

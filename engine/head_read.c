@@ -273,6 +273,6 @@ void head_sweep(struct head_stripe *stripe, struct head_counts *counts, uint32_t
     sweep_rows(stripe, counts, gen_last, &extra->histograms);
     if (extra->sealed || extra->side.n || extra->histograms.n) return;
     counts->bytes -= (int64_t)cells_size(sizeof(*extra));
-    cells_put(&stripe->cells, extra, sizeof(*extra));
+    cell_pool_put(stripe->pool, extra, sizeof(*extra));
     s->extra = NULL;
 }

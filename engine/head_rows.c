@@ -20,7 +20,7 @@ static void row_release(struct head_stripe *stripe, struct head_counts *counts,
     size_t size = 4 + row_histogram(row).len;
     rows->h_bytes -= (uint32_t)size;
     counts->bytes -= (int64_t)cells_size(size);
-    cells_put(&stripe->cells, row->h, size);
+    cell_pool_put(stripe->pool, row->h, size);
     row->h = NULL;
 }
 
@@ -29,12 +29,12 @@ static bool rows_grow(struct head_stripe *stripe, struct head_counts *counts,
 {
     if (rows->n < rows->cap) return true;
     uint32_t cap = rows->cap ? rows->cap + rows->cap / 2 : ROWS_MIN;
-    struct head_row *items = cells_get(&stripe->cells, row_bytes(cap));
+    struct head_row *items = cell_pool_get(stripe->pool, row_bytes(cap));
     if (!items) return false;
     if (rows->items) {
         memcpy(items, rows->items, row_bytes(rows->n));
         counts->bytes -= (int64_t)cells_size(row_bytes(rows->cap));
-        cells_put(&stripe->cells, rows->items, row_bytes(rows->cap));
+        cell_pool_put(stripe->pool, rows->items, row_bytes(rows->cap));
     }
     counts->bytes += (int64_t)cells_size(row_bytes(cap));
     rows->items = items;
@@ -63,7 +63,7 @@ bool head_rows_put(struct head_stripe *stripe, struct head_counts *counts, struc
     size_t h_size = value->h ? 4 + value->encoded.len : 0;
     if (!rows_grow(stripe, counts, rows)) return false;
     if (value->h) {
-        row.h = cells_get(&stripe->cells, h_size);
+        row.h = cell_pool_get(stripe->pool, h_size);
         if (!row.h) return false;
         counts->bytes += (int64_t)cells_size(h_size);
         put_u32_le(row.h, (uint32_t)value->encoded.len);
@@ -87,7 +87,7 @@ void head_rows_clear(struct head_stripe *stripe, struct head_counts *counts, str
     for (uint32_t i = 0; i < rows->n; i++) row_release(stripe, counts, rows, &rows->items[i]);
     if (rows->items) {
         counts->bytes -= (int64_t)cells_size(row_bytes(rows->cap));
-        cells_put(&stripe->cells, rows->items, row_bytes(rows->cap));
+        cell_pool_put(stripe->pool, rows->items, row_bytes(rows->cap));
     }
     *rows = (struct head_rows){0};
 }

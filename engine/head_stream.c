@@ -11,16 +11,16 @@ static struct link *link_at(uint8_t *end)
     return (struct link *)(void *)end; /* data sizes are multiples of 8 */
 }
 
-static uint8_t *segment_new(struct cells *cells, size_t data_bytes)
+static uint8_t *segment_new(struct cell_pool *pool, size_t data_bytes)
 {
-    uint8_t *data = cells_get(cells, data_bytes + sizeof(struct link));
+    uint8_t *data = cell_pool_get(pool, data_bytes + sizeof(struct link));
     if (data) link_at(data + data_bytes)->next = NULL;
     return data;
 }
 
-bool stream_begin(struct head_stream *s, struct cells *cells, int64_t t_ms, double v)
+bool stream_begin(struct head_stream *s, struct cell_pool *pool, int64_t t_ms, double v)
 {
-    uint8_t header[GORILLA_HEADER_BYTES], *first = segment_new(cells, STREAM_FIRST_BYTES);
+    uint8_t header[GORILLA_HEADER_BYTES], *first = segment_new(pool, STREAM_FIRST_BYTES);
     if (!first) return false;
     gorilla_start(&s->gorilla, header, t_ms, v);
     s->first = first;
@@ -31,7 +31,7 @@ bool stream_begin(struct head_stream *s, struct cells *cells, int64_t t_ms, doub
 }
 
 /* Composes the sample beside the segment, which it may not fit into as a whole. */
-bool stream_append_slow(struct head_stream *s, struct cells *cells, int64_t t_ms, double v)
+bool stream_append_slow(struct head_stream *s, struct cell_pool *pool, int64_t t_ms, double v)
 {
     uint8_t scratch[GORILLA_APPEND_BYTES] = {0}, *at = stream_at(s);
     size_t room = (size_t)(s->end - at);
@@ -40,7 +40,7 @@ bool stream_append_slow(struct head_stream *s, struct cells *cells, int64_t t_ms
     gorilla_append_bits(&next, scratch, t_ms, v);
     size_t n = stream_data_bytes(next.n_bits) - s->gorilla.n_bits / 8;
     if (n > room) {
-        uint8_t *segment = segment_new(cells, STREAM_NEXT_BYTES);
+        uint8_t *segment = segment_new(pool, STREAM_NEXT_BYTES);
         if (!segment) return false;
         memcpy(segment, scratch + room, n - room);
         link_at(s->end)->next = segment;
@@ -67,13 +67,13 @@ size_t stream_cells_bytes(uint32_t n_bits)
            n_further(n_bits) * cells_size(STREAM_NEXT_BYTES + sizeof(struct link));
 }
 
-void stream_free(struct cells *cells, uint8_t *first, uint32_t n_bits)
+void stream_free(struct cell_pool *pool, uint8_t *first, uint32_t n_bits)
 {
     size_t size = STREAM_FIRST_BYTES, n = n_further(n_bits);
     for (uint8_t *data = first, *next; data; data = next, n--) {
         next = link_at(data + size)->next;
         ASSERT((n == 0) == (next == NULL));
-        cells_put(cells, data, size + sizeof(struct link));
+        cell_pool_put(pool, data, size + sizeof(struct link));
         size = STREAM_NEXT_BYTES;
     }
 }

@@ -25,13 +25,13 @@ static inline bool stream_exists(const struct head_stream *s)
     return s->first != NULL;
 }
 /* False when memory is out. */
-MUST_USE bool stream_begin(struct head_stream *s, struct cells *cells, int64_t t_ms, double v);
+MUST_USE bool stream_begin(struct head_stream *s, struct cell_pool *pool, int64_t t_ms, double v);
 /* A sample that gorilla_fits(). False when memory is out; nothing has changed then. */
-MUST_USE bool stream_append_slow(struct head_stream *s, struct cells *cells, int64_t t_ms,
+MUST_USE bool stream_append_slow(struct head_stream *s, struct cell_pool *pool, int64_t t_ms,
                                  double v);
 /* Cells of a stream of n_bits. */
 size_t stream_cells_bytes(uint32_t n_bits);
-void stream_free(struct cells *cells, uint8_t *first, uint32_t n_bits);
+void stream_free(struct cell_pool *pool, uint8_t *first, uint32_t n_bits);
 /* The bytes of a stream of n_bits, one after another, without the chunk's header. */
 static inline size_t stream_data_bytes(uint32_t n_bits)
 {
@@ -47,11 +47,11 @@ static inline uint8_t *stream_at(const struct head_stream *s)
     uint8_t *last = s->end - STREAM_NEXT_BYTES + (n - STREAM_FIRST_BYTES - 1) % STREAM_NEXT_BYTES;
     return last + (n_bits % 8 == 0);
 }
-MUST_USE static inline bool stream_append(struct head_stream *s, struct cells *cells, int64_t t_ms,
-                                          double v)
+MUST_USE static inline bool stream_append(struct head_stream *s, struct cell_pool *pool,
+                                          int64_t t_ms, double v)
 {
     uint8_t *at = stream_at(s);
-    if (UNLIKELY(s->end - at < GORILLA_APPEND_BYTES)) return stream_append_slow(s, cells, t_ms, v);
+    if (UNLIKELY(s->end - at < GORILLA_APPEND_BYTES)) return stream_append_slow(s, pool, t_ms, v);
     gorilla_append_bits(&s->gorilla, at, t_ms, v);
     return true;
 }

@@ -85,7 +85,7 @@ MUST_USE enum err_code tenant_block_path(const struct tenant *tenant, const char
 
 static inline uint32_t tenant_stripe_idx(const struct tenant *t, const struct series *s)
 {
-    return (s->id / SERIES_PAGE + t->stripe_salt) % HEAD_STRIPES;
+    return (s->id / HEAD_STRIPE_SERIES + t->stripe_salt) % HEAD_STRIPES;
 }
 
 void time_range_clear(struct time_range *range);

@@ -8,7 +8,7 @@
 #define GENS_MAX 12
 
 struct head_fixture {
-    struct page_pool *pages;
+    struct cell_pool pool;
     struct head_stripe stripe;
     struct series s;
     struct arena arena;
@@ -25,8 +25,8 @@ static void head_init(struct head_fixture *f)
 {
     memset(f, 0, sizeof(*f));
     lock_init(&f->stripe.lock, LOCK_SHARD);
-    CHECK((f->pages = page_pool_new(MEM_HEAD)) != NULL);
-    CHECK(cells_init(&f->stripe.cells, f->pages));
+    CHECK(cell_pool_init(&f->pool, MEM_HEAD));
+    f->stripe.pool = &f->pool;
     arena_init(&f->arena, MEM_BASE, 0);
     f->gen = 1;
     for (size_t t = 0; t < T_MAX; t++) f->now[t] = f->swept[t] = f->after_gen[0][t] = value_none();
@@ -39,8 +39,7 @@ static void head_release(struct head_fixture *f)
     CHECK_I64(f->counts.bytes, 0);
     CHECK_I64(f->counts.chunks, 0);
     CHECK_I64(f->counts.samples, 0);
-    cells_release(&f->stripe.cells);
-    page_pool_free(f->pages);
+    cell_pool_release(&f->pool);
     lock_destroy(&f->stripe.lock);
     arena_release(&f->arena);
 }
