@@ -3,9 +3,7 @@
 #include <stdio.h>
 
 #include "base/metric.h"
-#include "engine/tenant_header.h"
 #include "query/api_private.h"
-#include "query/source_engine.h"
 
 #define JSON_TYPE "application/json"
 
@@ -152,15 +150,6 @@ static void put_headers(const struct query_api *api, struct http_request *req)
     if (z.p && strlen(z.p) == z.len) http_set_header(req, "Access-Control-Allow-Origin", z.p);
 }
 
-static bool read_tenant(struct api_call *call)
-{
-    if (!tenant_of_request(call->req, &call->tenant, &call->err)) return true;
-    /* a|b asks for several tenants at once, where that is served. */
-    bool several = call->tenant.len && memchr(call->tenant.p, '|', call->tenant.len);
-    api_error(call, API_BAD_DATA, "%s", several ? "multiple org IDs present" : call->err.text);
-    return false;
-}
-
 void api_fail(struct api_call *call, const struct err *err)
 {
     if (call->answered) return;
@@ -181,7 +170,7 @@ static bool begin(struct api_call *call, struct query_api *api, struct http_requ
     req->arena.owner = MEM_QUERY; /* whose limit bounds all queries */
     if (!plain) put_headers(api, req);
     enum err_code rc = http_params(req, &call->params, &call->err);
-    bool fine = read_tenant(call);
+    bool fine = api_read_tenants(call);
     if (fine && rc) {
         /* Too many parameters blame the request, a lack of memory does not. */
         api_error(call, rc == ERR_NO_MEMORY ? API_UNAVAILABLE : API_BAD_DATA, "%s", call->err.text);
@@ -220,132 +209,12 @@ void api_end(struct api_call *call)
     buf_release(&call->out);
 }
 
-/* --- tenants --------------------------------------------------------------------------------------- */
-
-static enum err_code none_select(struct query_source *src, const struct matcher *matchers,
-                                 size_t n_matchers, int64_t mint_ms, int64_t maxt_ms,
-                                 struct source_select **out, struct err *err)
-{
-    (void)src, (void)matchers, (void)n_matchers, (void)mint_ms, (void)maxt_ms, (void)err;
-    *out = NULL;
-    return ERR_OK;
-}
-
-static size_t none_count(const struct source_select *sel)
-{
-    (void)sel;
-    return 0;
-}
-
-static struct labels none_labels(const struct source_select *sel, size_t i)
-{
-    (void)sel, (void)i;
-    return (struct labels){NULL, 0};
-}
-
-static enum err_code none_read(struct source_select *sel, size_t i, int64_t mint_ms,
-                               int64_t maxt_ms, struct samples *out, struct err *err)
-{
-    (void)sel, (void)i, (void)mint_ms, (void)maxt_ms, (void)out, (void)err;
-    return ERR_OK;
-}
-
-static void none_release(struct source_select *sel)
-{
-    (void)sel;
-}
-
-static enum err_code none_label_names(struct query_source *src, const struct matcher *matchers,
-                                      size_t n_matchers, int64_t mint_ms, int64_t maxt_ms,
-                                      const struct label_want *want, struct arena *arena,
-                                      struct str **out, size_t *n, bool *truncated, struct err *err)
-{
-    (void)src, (void)matchers, (void)n_matchers, (void)mint_ms, (void)maxt_ms;
-    (void)want, (void)arena, (void)err;
-    *out = NULL;
-    *n = 0;
-    *truncated = false;
-    return ERR_OK;
-}
-
-static enum err_code none_label_values(struct query_source *src, struct str name,
-                                       const struct matcher *matchers, size_t n_matchers,
-                                       int64_t mint_ms, int64_t maxt_ms,
-                                       const struct label_want *want, struct arena *arena,
-                                       struct str **out, size_t *n, bool *truncated,
-                                       struct err *err)
-{
-    (void)name;
-    return none_label_names(src, matchers, n_matchers, mint_ms, maxt_ms, want, arena, out, n,
-                            truncated, err);
-}
-
-static enum err_code none_metadata(struct query_source *src, struct str family, struct arena *arena,
-                                   struct source_metadata **out, size_t *n, struct err *err)
-{
-    (void)src, (void)family, (void)arena, (void)err;
-    *out = NULL;
-    *n = 0;
-    return ERR_OK;
-}
-
-/* What a tenant that was never written to has. Its select is NULL: nothing looks into it. */
-static const struct query_source_ops NONE_OPS = {.select = none_select,
-                                                 .count = none_count,
-                                                 .labels = none_labels,
-                                                 .read = none_read,
-                                                 .release = none_release,
-                                                 .label_names = none_label_names,
-                                                 .label_values = none_label_values,
-                                                 .metadata = none_metadata};
-
-bool api_source(struct api_call *call)
-{
-    const struct query_api_backend *backend = &call->api->backend;
-    enum err_code rc =
-        backend->open(backend->ctx, call->tenant, call->arena, &call->source, &call->err);
-    if (rc == ERR_NOT_FOUND) {
-        call->source = ARENA_NEW(call->arena, struct query_source);
-        if (call->source) call->source->ops = &NONE_OPS;
-        rc = call->source ? ERR_OK : arena_fail(call->arena, &call->err);
-    }
-    if (!rc) return true;
-    api_error_of(call, &call->err, "");
-    return false;
-}
-
-static enum err_code engine_open_source(void *ctx, struct str tenant, struct arena *arena,
-                                        struct query_source **out, struct err *err)
-{
-    struct tenant *t;
-    enum err_code rc = engine_tenant(ctx, tenant, false, &t, err);
-    if (rc) return rc;
-    struct source_engine *source = ARENA_NEW(arena, struct source_engine);
-    if (!source) return arena_fail(arena, err);
-    source_engine_init(source, t);
-    *out = &source->source;
-    return ERR_OK;
-}
-
-static bool engine_stats(void *ctx, struct str tenant, struct tenant_stats *out)
-{
-    struct tenant *t;
-    struct err err;
-    if (engine_tenant(ctx, tenant, false, &t, &err)) return false;
-    tenant_stats(t, out);
-    return true;
-}
-
-struct query_api_backend query_api_engine(struct engine *engine)
-{
-    return (struct query_api_backend){engine_open_source, engine_stats, engine};
-}
-
 /* --- the object ------------------------------------------------------------------------------------ */
 
 struct query_api_config query_api_config_default(void)
 {
-    return (struct query_api_config){.limits = query_limits_default(), .cors_origin = ".*"};
+    return (struct query_api_config){
+        .limits = query_limits_default(), .tenants_max = 1, .cors_origin = ".*"};
 }
 
 static void make_metrics(struct query_api *api)

@@ -1,7 +1,7 @@
 /* query/api.h: Prometheus's HTTP API for reading, /api/v1/…, on base/http.h. Parameters, the order in which they are
  * checked, error texts and JSON are Prometheus's; docs/http-api.md says where they differ.
  *
- * The tenant comes from X-Scope-OrgID. Answers are streamed: what a client sees of an answer that failed half-way is a
+ * The tenant comes from X-Scope-OrgID; there can be several, whose series then carry __tenant_id__. Answers are streamed: what a client sees of an answer that failed half-way is a
  * cut connection, never a part that looks whole.
  * Threads: handlers run on any number of threads; everything here is constant after query_api_new(). */
 #ifndef QUIPU_QUERY_API_H
@@ -49,6 +49,7 @@ struct query_api_config {
     /* Changed settings take effect at the next query if this is set: called with the limits above. */
     void (*limits_now)(void *ctx, struct query_limits *limits);
     void *limits_ctx;
+    size_t tenants_max;      /* 1; more: X-Scope-OrgID: a|b asks for so many tenants at once */
     struct pool *pool;       /* the evaluator's; NULL: none */
     struct engine *engine;   /* for /api/v1/admin/tsdb/…; NULL: those answer 503 */
     const char *cors_origin; /* ".*"; a regular expression for the whole Origin */

@@ -8,6 +8,7 @@ static struct tenant *admin_tenant(struct api_call *call)
 {
     struct engine *engine = call->api->config.engine;
     struct tenant *tenant = NULL;
+    if (!api_one_tenant(call)) return NULL;
     if (!engine) {
         api_error(call, API_UNAVAILABLE, "this server has no storage of its own");
         return NULL;

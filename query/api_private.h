@@ -33,7 +33,9 @@ struct api_call {
     struct http_request *req;
     struct arena *arena; /* the request's */
     struct http_params params;
-    struct str tenant;
+    struct str tenant;   /* the first of */
+    struct str *tenants; /* those asked for, sorted, each once */
+    size_t n_tenants;
     struct query_source *source; /* after api_source() */
     /* The answer, written in parts of about API_PART_BYTES once it is longer than that */
     struct buf out;
@@ -56,7 +58,11 @@ MUST_USE bool api_begin_plain(struct api_call *call, struct query_api *api,
 /* Due once after api_begin() said true. The answer goes out here, not earlier: the request and all that is in its arena are
  * gone when it has, so whatever has to be released is released before. */
 void api_end(struct api_call *call);
-/* call->source; false: answered with an error. */
+/* call->tenants, of the header; false: answered with an error (api_tenant.c). */
+MUST_USE bool api_read_tenants(struct api_call *call);
+/* False: there are several, which this request cannot be for; answered. */
+MUST_USE bool api_one_tenant(struct api_call *call);
+/* call->source, of one tenant or of several; false: answered with an error. */
 MUST_USE bool api_source(struct api_call *call);
 
 /* Those in effect now */

@@ -192,7 +192,8 @@ void api_on_tsdb(void *ctx, struct http_request *req)
     struct tenant_stats stats;
     int64_t limit = 10;
     if (!api_begin(&call, ctx, req)) return;
-    bool fine = api_number(&call, "limit", "limit must be a positive number", &limit);
+    bool fine = api_one_tenant(&call) &&
+                api_number(&call, "limit", "limit must be a positive number", &limit);
     if (fine && limit < 1) {
         api_error(&call, API_BAD_DATA, "limit must be a positive number");
         fine = false;

@@ -62,6 +62,7 @@ struct config {
     int64_t query_timeout_ms;
     uint64_t query_samples_max, query_memory_bytes_max, query_memory_all_bytes;
     uint64_t query_concurrency, query_queue_max, query_threads;
+    uint64_t query_tenants_max;
     int64_t query_lookback_ms;
 };
 

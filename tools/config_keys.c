@@ -112,6 +112,8 @@ static const struct config_key keys[] = {
      "Queries that wait; past it they get 503 with Retry-After."},
     {"query.threads", CONFIG_COUNT, KEY(query_threads), "0", 0, 256, NULL, false,
      "Threads that share the work of running queries. 0: one per processor."},
+    {"query.tenants_max", CONFIG_COUNT, KEY(query_tenants_max), "1", 1, 1000, NULL, false,
+     "How many tenants one request may read at once (X-Scope-OrgID: a|b). 1: no more than one."},
     {"query.lookback", CONFIG_DURATION, KEY(query_lookback_ms), "5m", 1, DAY, NULL, true,
      "How far back a selector looks for a series' newest sample."},
 };

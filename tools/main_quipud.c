@@ -308,6 +308,7 @@ static enum err_code open_api(struct quipud *q, struct err *err)
     api.limits_ctx = q;
     api.pool = q->compute;
     api.cors_origin = c->http_cors_origin;
+    api.tenants_max = (size_t)c->query_tenants_max;
     api.engine = q->engine;
     api.status = (struct query_api_status){.hostname = q->hostname,
                                            .cwd = q->cwd,

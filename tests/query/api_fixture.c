@@ -99,8 +99,10 @@ static enum err_code open_source(void *ctx, struct str tenant, struct arena *are
 {
     struct fixture *f = ctx;
     (void)arena;
-    if (!str_eq(tenant, STR("default"))) return err_set(err, ERR_NOT_FOUND, "no such tenant");
-    *out = &f->source.source;
+    bool other = str_eq(tenant, STR("other"));
+    if (!other && !str_eq(tenant, STR("default")))
+        return err_set(err, ERR_NOT_FOUND, "no such tenant");
+    *out = other ? &f->other.source : &f->source.source;
     return ERR_OK;
 }
 
@@ -134,10 +136,10 @@ static void put_retention(void *ctx, struct buf *out)
 void fixture_open(struct fixture *f)
 {
     struct query_limits limits = query_limits_default();
-    fixture_open_with(f, &limits);
+    fixture_open_with(f, &limits, 1);
 }
 
-void fixture_open_with(struct fixture *f, const struct query_limits *limits)
+void fixture_open_with(struct fixture *f, const struct query_limits *limits, size_t tenants_max)
 {
     struct err err;
     memset(f, 0, sizeof *f);
@@ -156,12 +158,15 @@ void fixture_open_with(struct fixture *f, const struct query_limits *limits)
     f->ops.label_values = test_label_values;
     f->ops.metadata = test_metadata;
     f->source.source.ops = &f->ops;
+    f->other_mem = source_mem_new();
+    f->other = (struct test_source){{&f->ops}, source_mem_source(f->other_mem)};
     clock_fake_init(&f->clock, 600000);
     f->metrics = metrics_new();
     struct env env = {.clock = &f->clock.clock, .metrics = f->metrics};
     struct query_api_backend backend = {open_source, stats, f};
     struct query_api_config config = query_api_config_default();
     config.limits = *limits;
+    config.tenants_max = tenants_max;
     config.cors_origin = "https?://(good|better)\\.example";
     config.status = (struct query_api_status){.hostname = "host",
                                               .cwd = "/data",
@@ -179,7 +184,9 @@ void fixture_close(struct fixture *f)
     CHECK_U64(source_mem_open(f->mem), 0); /* every select was released */
     query_api_free(f->api);
     metrics_free(f->metrics);
+    CHECK_U64(source_mem_open(f->other_mem), 0);
     source_mem_free(f->mem);
+    source_mem_free(f->other_mem);
 }
 
 const struct http_route *find_route(struct fixture *f, enum http_method method, const char *path)

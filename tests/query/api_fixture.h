@@ -13,7 +13,9 @@ struct test_source {
 };
 
 struct fixture {
-    struct source_mem *mem; /* the tenant `default` */
+    struct source_mem *mem;       /* the tenant `default` */
+    struct source_mem *other_mem; /* `other`, empty */
+    struct test_source other;
     struct test_source source;
     struct query_source_ops ops;
     struct clock_fake clock; /* 600 s */
@@ -25,7 +27,7 @@ struct fixture {
 };
 
 void fixture_open(struct fixture *f);
-void fixture_open_with(struct fixture *f, const struct query_limits *limits);
+void fixture_open_with(struct fixture *f, const struct query_limits *limits, size_t tenants_max);
 void fixture_close(struct fixture *f);
 /* Of a whole path; fills f->fake.req.label. */
 const struct http_route *find_route(struct fixture *f, enum http_method method, const char *path);

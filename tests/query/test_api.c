@@ -572,7 +572,7 @@ static void test_status(void **state)
 static void test_tenants(void **state)
 {
     (void)state;
-    static const char *OTHER[][2] = {{"X-Scope-OrgID", "other"}, {NULL, NULL}};
+    static const char *OTHER[][2] = {{"X-Scope-OrgID", "nobody"}, {NULL, NULL}};
     static const char *TWO[][2] = {{"X-Scope-OrgID", "a|b"}, {NULL, NULL}};
     static const char *TWICE[][2] = {
         {"X-Scope-OrgID", "default"}, {"X-Scope-OrgID", "default"}, {NULL, NULL}};

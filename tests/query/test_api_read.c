@@ -345,9 +345,10 @@ static void test_sample_limit(void **state)
     static const struct matcher_text up[MATCHERS_MAX] = UP;
     struct fixture f;
     struct buf m;
-    fixture_open_with(&f, &(struct query_limits){.samples_max = 21,
-                                                 .memory_bytes_max = 1 << 20,
-                                                 .lookback_ms = 300000});
+    fixture_open_with(&f,
+                      &(struct query_limits){
+                          .samples_max = 21, .memory_bytes_max = 1 << 20, .lookback_ms = 300000},
+                      1);
     buf_init(&m, MEM_QUERY);
     put_query(&m, 0, 600000, up);
     check_refused(&f, &m, 400, "exceeded sample limit (21)\n");
