@@ -12,8 +12,8 @@
 
 #include "base/lock.h"
 #include "base/metric.h"
-#include "engine/tenant_header.h"
 #include "base/snappy.h"
+#include "engine/tenant_header.h"
 #include "ingest/write_request.h"
 
 #define RETRY_AFTER_SECONDS "5"
