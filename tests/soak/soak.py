@@ -37,6 +37,8 @@ head:
   window: 10s
 wal:
   segment_size: 4MiB
+storage:
+  page_cache: 16MiB
 """ % RETENTION_S
 
 
@@ -228,6 +230,13 @@ def report_line(o, began, server, data, writers, checkers, operator, fleet):
     return rss
 
 
+def is_sanitized(binary):
+    """Shadow memory grows with every page that was ever touched: it tells nothing of the server."""
+    with open(binary, "rb") as f:
+        text = f.read()
+    return b"__tsan_init" in text or b"__asan_init" in text
+
+
 def judge_memory(rss):
     """The last third against the second: what still grows after half of the time would not stop."""
     third = len(rss) // 3
@@ -277,7 +286,7 @@ def main():
         for t in threads:
             t.join()
         problems = [p for a in actors for p in a.problems]
-        if not problems and o.minutes >= 10:
+        if not problems and o.minutes >= 10 and not is_sanitized(os.path.join(o.bin, "quipud")):
             problems += judge_memory(rss)
         status = server.terminate(600)
         if status != 0:
