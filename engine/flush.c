@@ -33,7 +33,9 @@ struct flush {
     struct label *labels;
     size_t labels_cap;
     struct samples samples;
-    struct arena arena; /* histograms of one series */
+    struct arena arena; /* histograms of one series, or of a part of its time */
+    uint32_t series_ids
+        [SLOTS]; /* of the current series in each slot's block; BLOCK_NO_SERIES: not yet */
 };
 
 static int64_t window_of(int64_t t_ms)
@@ -71,14 +73,56 @@ static struct labels labels_of(struct flush *f, const struct series *s)
 }
 
 /* Samples [from, end) of one series, all in one slot. */
-static enum err_code write_run(struct flush *f, struct flush_slot *slot, struct labels labels,
-                               size_t from, size_t end, struct err *err)
+static enum err_code write_run(struct flush *f, size_t slot_idx, struct labels labels, size_t from,
+                               size_t end, struct err *err)
 {
-    uint32_t id = 0;
+    struct flush_slot *slot = &f->slots[slot_idx];
+    uint32_t *id = &f->series_ids[slot_idx];
     enum err_code rc = slot->writer ? ERR_OK : slot_open(f, slot, err);
-    if (!rc) rc = block_writer_series(slot->writer, labels, &id, err);
-    if (!rc) rc = block_writer_samples(slot->writer, id, &f->samples, from, end - from, err);
+    if (!rc && *id == BLOCK_NO_SERIES) rc = block_writer_series(slot->writer, labels, id, err);
+    if (!rc) rc = block_writer_samples(slot->writer, *id, &f->samples, from, end - from, err);
     return rc;
+}
+
+static enum err_code write_runs(struct flush *f, struct labels labels, struct err *err)
+{
+    enum err_code rc = ERR_OK;
+    for (size_t from = 0, end; !rc && from < f->samples.n; from = end) {
+        size_t slot = slot_of(f, f->samples.t_ms[from]);
+        for (end = from + 1; end < f->samples.n; end++)
+            if (slot_of(f, f->samples.t_ms[end]) != slot) break;
+        rc = write_run(f, slot, labels, from, end, err);
+    }
+    return rc;
+}
+
+/* The last moment of the first part of a span that is too much at once: first what lies outside of the head's times, so
+ * that halves are soon halves of the samples. */
+static int64_t split_span(const struct flush *f, int64_t mint_ms, int64_t maxt_ms)
+{
+    int64_t lo = atomic_load(&f->t->old_range.min_ms), hi = atomic_load(&f->t->old_range.max_ms);
+    if (mint_ms < lo && lo <= maxt_ms) return lo - 1;
+    if (mint_ms <= hi && hi < maxt_ms) return hi;
+    return (int64_t)((uint64_t)mint_ms + ((uint64_t)maxt_ms - (uint64_t)mint_ms) / 2);
+}
+
+/* Decoded, wide histograms are a hundred times what they are in the head: so many samples at once as fit into the
+ * budget, at least one. */
+static enum err_code write_span(struct flush *f, const struct series *s, int64_t mint_ms,
+                                int64_t maxt_ms, struct err *err)
+{
+    samples_reset(&f->samples);
+    arena_reset(&f->arena);
+    f->arena.budget_bytes = mint_ms < maxt_ms ? f->t->engine->config.work_bytes_max / 2 : 0;
+    enum err_code rc = head_read(tenant_stripe(f->t, s), s, f->gen_after, f->gen_last, mint_ms,
+                                 maxt_ms, &f->samples, err);
+    if (rc == ERR_LIMIT && mint_ms < maxt_ms) {
+        int64_t mid_ms = split_span(f, mint_ms, maxt_ms);
+        rc = write_span(f, s, mint_ms, mid_ms, err);
+        return rc ? rc : write_span(f, s, mid_ms + 1, maxt_ms, err);
+    }
+    if (rc || f->samples.n == 0) return rc;
+    return write_runs(f, labels_of(f, s), err);
 }
 
 static enum err_code write_series(struct flush *f, const struct series *s, struct err *err)
@@ -88,19 +132,8 @@ static enum err_code write_series(struct flush *f, const struct series *s, struc
         mem_grow(MEM_HEAD, &items, &f->labels_cap, MAX_OF(s->n_pairs, 1), sizeof(*f->labels), err);
     f->labels = items;
     if (rc) return rc;
-    samples_reset(&f->samples);
-    arena_reset(&f->arena);
-    rc = head_read(tenant_stripe(f->t, s), s, f->gen_after, f->gen_last, INT64_MIN, INT64_MAX,
-                   &f->samples, err);
-    if (rc || f->samples.n == 0) return rc;
-    struct labels labels = labels_of(f, s);
-    for (size_t from = 0, end; !rc && from < f->samples.n; from = end) {
-        size_t slot = slot_of(f, f->samples.t_ms[from]);
-        for (end = from + 1; end < f->samples.n; end++)
-            if (slot_of(f, f->samples.t_ms[end]) != slot) break;
-        rc = write_run(f, &f->slots[slot], labels, from, end, err);
-    }
-    return rc;
+    for (size_t i = 0; i < SLOTS; i++) f->series_ids[i] = BLOCK_NO_SERIES;
+    return write_span(f, s, INT64_MIN, INT64_MAX, err);
 }
 
 static void collect_series(void *ctx, struct series *s)
@@ -401,9 +434,37 @@ static void cull(struct tenant *t, struct sweep *sweep)
     views_publish(&t->views, view);
 }
 
+/* Series come with requests whose samples are all refused, too, for their time say, and no flush would ever mark those
+ * as idle: so a tenant with series and no samples has its generations end as well, a window after another. */
+static void cut_empty(struct tenant *t)
+{
+    struct engine *e = t->engine;
+    int64_t now_ns = clock_mono_ns(e->env.clock);
+    int64_t window_ns =
+        1000000 * atomic_load_explicit(&e->limits.flush_window_ms, memory_order_relaxed);
+    if (t->registry.loading || tenant_held_pos(t) != POS_NONE ||
+        atomic_load_explicit(&t->registry.n_series, memory_order_relaxed) == 0 ||
+        t->cut_mark.gen > t->culled_gen ||
+        (t->cut_mark.gen && now_ns - t->cut_mark.mono_ns < window_ns))
+        return;
+    struct view_change change = {.flushed_gen = t->gen};
+    struct view *view;
+    struct err ignored; /* they stay until there is memory */
+    if (views_prepare(&t->views, &change, &view, &ignored)) return;
+    rwlock_write(&t->gate);
+    bool still = tenant_held_pos(t) == POS_NONE;
+    if (still) t->cut_mark = (struct idle_mark){t->gen++, now_ns};
+    rwlock_release(&t->gate);
+    if (still)
+        views_publish(&t->views, view);
+    else
+        views_discard(view, &change);
+}
+
 static void sweep_locked(struct tenant *t)
 {
     uint64_t oldest;
+    cut_empty(t);
     struct sweep sweep = {.t = t, .idle_gen = idle_gen(t)};
     views_oldest(&t->views, &oldest, &sweep.gen_last);
     if (sweep.idle_gen <= t->culled_gen) sweep.idle_gen = 0; /* those have left already */
