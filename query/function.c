@@ -1,5 +1,7 @@
 #include "query/function.h"
 
+#include "query/nearest.h"
+
 #define NONE VALUE_NONE
 #define S VALUE_SCALAR
 #define V VALUE_VECTOR
@@ -118,38 +120,10 @@ const struct function_sig *function_find(struct str name)
     return NULL;
 }
 
-#define NEAREST_BYTES_MAX 40
-
-/* Levenshtein's distance, two rows at a time; both at most NEAREST_BYTES_MAX long. */
-static size_t edit_distance(struct str a, struct str b)
-{
-    size_t rows[2][NEAREST_BYTES_MAX + 1];
-    for (size_t j = 0; j <= b.len; j++) rows[0][j] = j;
-    for (size_t i = 1; i <= a.len; i++) {
-        const size_t *above = rows[(i - 1) & 1];
-        size_t *row = rows[i & 1];
-        row[0] = i;
-        for (size_t j = 1; j <= b.len; j++) {
-            size_t change = above[j - 1] + (a.p[i - 1] != b.p[j - 1]);
-            size_t gap = MIN_OF(above[j], row[j - 1]) + 1;
-            row[j] = MIN_OF(change, gap);
-        }
-    }
-    return rows[a.len & 1][b.len];
-}
-
 const char *function_nearest(struct str name)
 {
-    const char *best = NULL;
-    size_t best_distance = 3; /* one further and the hint misleads */
-    if (name.len > NEAREST_BYTES_MAX) return NULL;
-    for (size_t i = 0; i < FN_N; i++) {
-        struct str known = str_of(FUNCTIONS[i].name);
-        size_t distance = edit_distance(name, known);
-        if (distance < best_distance && distance * 2 < known.len) {
-            best = FUNCTIONS[i].name;
-            best_distance = distance;
-        }
-    }
-    return best;
+    struct nearest nearest;
+    nearest_begin(&nearest, name);
+    for (size_t i = 0; i < FN_N; i++) nearest_try(&nearest, str_of(FUNCTIONS[i].name));
+    return nearest.best.p; /* a constant, NUL-terminated */
 }

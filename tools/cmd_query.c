@@ -11,6 +11,7 @@
 #include "tools/client.h"
 #include "tools/cmd.h"
 #include "tools/config.h"
+#include "tools/query_hint.h"
 #include "tools/query_print.h"
 
 struct settings {
@@ -88,18 +89,32 @@ static void put_seconds(struct buf *form, const char *name, int64_t ms)
     client_param(form, name, str_of(t));
 }
 
-static enum err_code send_query(const struct ask *a, struct client_answer *answer, struct err *err)
+/* form NULL: GET. `answer` is of a path behind /api/v1/. */
+static enum err_code ask_server(const struct ask *a, const char *path, const struct buf *form,
+                                struct client_answer *answer, struct err *err)
 {
     const struct settings *s = &a->settings;
     char url[1024], tenant[256];
     const char *headers[] = {NULL, NULL};
     struct str base = str_of(s->server);
     while (base.len && base.p[base.len - 1] == '/') base.len--;
-    snprintf(url, sizeof(url), "%.*s/api/v1/query%s", STR_ARG(base), a->is_range ? "_range" : "");
+    snprintf(url, sizeof(url), "%.*s/api/v1/%s", STR_ARG(base), path);
     if (s->tenant) {
         snprintf(tenant, sizeof(tenant), TENANT_HEADER ": %s", s->tenant);
         headers[0] = tenant;
     }
+    struct client *client = NULL;
+    struct bytes body = form ? buf_bytes(form) : bytes_of(NULL, 0);
+    enum err_code rc = form ? buf_finish(form, err) : ERR_OK;
+    if (!rc) rc = client_global_init(err);
+    if (!rc) rc = client_new(headers, s->timeout_ms, &client, err);
+    if (!rc) rc = client_ask(client, url, form ? &body : NULL, answer, err);
+    client_free(client);
+    return rc;
+}
+
+static enum err_code send_query(const struct ask *a, struct client_answer *answer, struct err *err)
+{
     struct buf form;
     buf_init(&form, MEM_TOOLS);
     client_param(&form, "query", str_of(a->expr));
@@ -110,13 +125,7 @@ static enum err_code send_query(const struct ask *a, struct client_answer *answe
     } else {
         put_seconds(&form, "time", a->time_ms);
     }
-    struct client *client = NULL;
-    struct bytes body = buf_bytes(&form);
-    enum err_code rc = buf_finish(&form, err);
-    if (!rc) rc = client_global_init(err);
-    if (!rc) rc = client_new(headers, s->timeout_ms, &client, err);
-    if (!rc) rc = client_ask(client, url, &body, answer, err);
-    client_free(client);
+    enum err_code rc = ask_server(a, a->is_range ? "query_range" : "query", &form, answer, err);
     buf_release(&form);
     return rc;
 }
@@ -145,9 +154,44 @@ static enum exit_code print_failure(const struct ask *a, const struct client_ans
     struct buf place;
     buf_init(&place, MEM_TOOLS);
     query_print_place(str_of(a->expr), str_of(text->valuestring), &place);
+    query_hint_error(str_of(text->valuestring), &place);
     fwrite(place.p, 1, place.len, stderr);
     buf_release(&place);
     return answer->status == 400 ? EXIT_CODE_USAGE : EXIT_CODE_FAILED;
+}
+
+/* NULL: no answer, which here is no matter. */
+static cJSON *known_texts(const struct ask *a, const char *path)
+{
+    struct client_answer answer;
+    struct err err;
+    cJSON *root = NULL;
+    client_answer_init(&answer);
+    if (ask_server(a, path, NULL, &answer, &err) == ERR_OK && answer.status == 200)
+        root = cJSON_ParseWithLength((const char *)answer.body.p, answer.body.len);
+    client_answer_release(&answer);
+    return root;
+}
+
+/* Nothing was found: perhaps because of a slip. */
+static void print_hints(const struct ask *a)
+{
+    cJSON *metrics = known_texts(a, "label/__name__/values?limit=100000");
+    cJSON *labels = known_texts(a, "labels?limit=100000");
+    struct buf out;
+    buf_init(&out, MEM_TOOLS);
+    query_hint_empty(str_of(a->expr), cJSON_GetObjectItem(metrics, "data"),
+                     cJSON_GetObjectItem(labels, "data"), &out);
+    fwrite(out.p, 1, out.len, stderr);
+    buf_release(&out);
+    cJSON_Delete(metrics);
+    cJSON_Delete(labels);
+}
+
+static bool is_empty(const cJSON *data)
+{
+    const cJSON *result = cJSON_GetObjectItem(data, "result");
+    return cJSON_IsArray(result) && !cJSON_GetArraySize(result);
 }
 
 static enum exit_code print_answer(const struct ask *a, const struct client_answer *answer)
@@ -162,6 +206,7 @@ static enum exit_code print_answer(const struct ask *a, const struct client_answ
     }
     print_notes(root, "warnings");
     print_notes(root, "infos");
+    if (is_empty(data) && !a->settings.json) print_hints(a);
     enum err_code rc = ERR_OK;
     if (a->settings.json) {
         fwrite(answer->body.p, 1, answer->body.len, stdout);

@@ -401,6 +401,19 @@ enum err_code query_print(const struct query_print *how, const cJSON *data, stru
 
 /* ---- where a query is wrong ---- */
 
+/* Of the name or number that begins s; 0: there is none. */
+static size_t word_bytes(struct str s)
+{
+    size_t n = 0;
+    for (; n < s.len; n++) {
+        unsigned char c = (unsigned char)s.p[n], lower = c | 0x20;
+        bool word =
+            (lower >= 'a' && lower <= 'z') || (c >= '0' && c <= '9') || c == '_' || c == ':';
+        if (!word) break;
+    }
+    return n;
+}
+
 void query_print_place(struct str query, struct str message, struct buf *out)
 {
     static const char mark[] = ": parse error:";
@@ -425,5 +438,8 @@ void query_print_place(struct str query, struct str message, struct buf *out)
     put_safe(out, rest);
     buf_text(out, STR("\n  "));
     put_blanks(out, text_width((struct str){rest.p, before}));
-    buf_text(out, STR("^\n"));
+    size_t n = word_bytes((struct str){rest.p + before, rest.len - before});
+    n = text_width((struct str){rest.p + before, n});
+    for (size_t i = 0; i < MAX_OF(n, (size_t)1); i++) buf_u8(out, '^');
+    buf_u8(out, '\n');
 }

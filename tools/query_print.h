@@ -17,7 +17,7 @@ struct query_print {
 /* `data` is the member of that name. ERR_CORRUPT: not what the API promises. */
 MUST_USE enum err_code query_print(const struct query_print *how, const cJSON *data,
                                    struct buf *out, struct err *err);
-/* The line of `query` that a message "…: 1:5: parse error: …" is about, and a mark below the place. Nothing when the
+/* The line of `query` that a message "…: 1:5: parse error: …" is about, and marks below the place. Nothing when the
  * message names no place. */
 void query_print_place(struct str query, struct str message, struct buf *out);
 

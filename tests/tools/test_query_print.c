@@ -1,6 +1,7 @@
 /* `quipu query`'s output, from answers as the API gives them. */
 #include "tests/quipu_test.h"
 #include "tools/cli.h"
+#include "tools/query_hint.h"
 #include "tools/query_print.h"
 
 static void check_print(const struct query_print *how, const char *json, const char *expected)
@@ -80,6 +81,41 @@ static void check_place(const char *query, const char *message, const char *expe
     buf_release(&out);
 }
 
+static void check_hint(const char *query, const char *expected)
+{
+    struct buf out;
+    cJSON *metrics = cJSON_Parse("[\"http_requests_total\",\"up\",\"upsert_seconds\"]");
+    cJSON *labels = cJSON_Parse("[\"__name__\",\"instance\",\"job\"]");
+    buf_init(&out, MEM_TOOLS);
+    query_hint_empty(str_of(query), metrics, labels, &out);
+    CHECK_STR(str_from_bytes(buf_bytes(&out)), expected);
+    buf_release(&out);
+    cJSON_Delete(metrics);
+    cJSON_Delete(labels);
+}
+
+static void hints(void **state)
+{
+    (void)state;
+    struct buf out;
+    buf_init(&out, MEM_TOOLS);
+    query_hint_error(STR("1:5: parse error: unknown function with name \"raet\""), &out);
+    CHECK_STR(str_from_bytes(buf_bytes(&out)), "did you mean rate()?\n");
+    buf_reset(&out);
+    query_hint_error(STR("1:5: parse error: unknown function with name \"elephants\""), &out);
+    query_hint_error(STR("1:5: parse error: unknown function with name \""), &out);
+    query_hint_error(STR("something else"), &out);
+    CHECK_U64(out.len, 0);
+    buf_release(&out);
+    check_hint(
+        "rate(http_reqests_total{jbo=\"a\"}[5m]) / up",
+        "there is no label \"jbo\"; did you mean \"job\"?\n"
+        "there is no metric \"http_reqests_total\"; did you mean \"http_requests_total\"?\n");
+    check_hint("up{job=\"none\",pod=\"\"}", "");
+    check_hint("nothing_like_it", "there is no metric \"nothing_like_it\"\n");
+    check_hint("up{", "");
+}
+
 static void places(void **state)
 {
     (void)state;
@@ -87,8 +123,11 @@ static void places(void **state)
     char message[256];
     snprintf(message, sizeof(message), "%s1:4: parse error: unexpected end of input", prefix);
     check_place("up{", message, "  up{\n     ^\n");
-    check_place("up{\nfoo bar", "2:5: parse error: unexpected identifier", "  foo bar\n      ^\n");
-    check_place("\"é\" up", "1:6: parse error: x", "  \"é\" up\n      ^\n");
+    check_place("up{\nfoo bar", "2:5: parse error: unexpected identifier",
+                "  foo bar\n      ^^^\n");
+    check_place("\"é\" up", "1:6: parse error: x", "  \"é\" up\n      ^^\n");
+    check_place("sum(raet(up))", "1:5: parse error: x", "  sum(raet(up))\n      ^^^^\n");
+    check_place("up + * 1", "1:6: parse error: x", "  up + * 1\n       ^\n");
     check_place("up", "unknown position: parse error: no expression found in input", "");
     check_place("up", "something else", "");
     check_place("up", "9:1: parse error: x", "");
@@ -140,8 +179,8 @@ static void times(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(vectors), cmocka_unit_test(matrices), cmocka_unit_test(places),
-        cmocka_unit_test(numbers), cmocka_unit_test(times),
+        cmocka_unit_test(vectors), cmocka_unit_test(matrices), cmocka_unit_test(hints),
+        cmocka_unit_test(places),  cmocka_unit_test(numbers),  cmocka_unit_test(times),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
