@@ -136,7 +136,7 @@ struct head_extra *head_extra_of(struct head_stripe *stripe, struct head_counts 
 {
     if (s->extra) return s->extra;
     s->extra = cell_take(stripe, counts, sizeof(*s->extra));
-    if (s->extra) *s->extra = (struct head_extra){0};
+    if (s->extra) *s->extra = (struct head_extra){.sealed_t_max_ms = INT64_MIN};
     return s->extra;
 }
 
@@ -158,8 +158,7 @@ static int64_t head_t_max(const struct series *s)
     int64_t t_max = stream_exists(&s->open) ? s->open.gorilla.t_last_ms : INT64_MIN;
     for (const struct head_chunk *c = s->chunks; c; c = c->next) t_max = MAX_OF(t_max, c->t_max_ms);
     if (!s->extra) return t_max;
-    for (const struct head_chunk *c = s->extra->sealed; c; c = c->next)
-        t_max = MAX_OF(t_max, c->t_max_ms);
+    t_max = MAX_OF(t_max, s->extra->sealed_t_max_ms);
     const struct head_rows *side = &s->extra->side, *histograms = &s->extra->histograms;
     if (side->n) t_max = MAX_OF(t_max, head_rows_t_max(side));
     if (histograms->n) t_max = MAX_OF(t_max, head_rows_t_max(histograms));
@@ -204,8 +203,11 @@ static enum err_code side_put(struct head_stripe *stripe, struct head_counts *co
     struct head_rows *side = &extra->side;
     if (side->n && (side->gen != gen || side->n >= SIDE_ROWS_MAX ||
                     side->h_bytes >= HISTOGRAM_BYTES * (SIDE_ROWS_MAX / HISTOGRAM_ROWS))) {
+        int64_t t_max_ms = head_rows_t_max(side);
         enum err_code rc = head_rows_seal(stripe, counts, side, &extra->sealed, err);
         if (rc) return rc;
+        extra->sealed_t_max_ms = MAX_OF(extra->sealed_t_max_ms, t_max_ms);
+        extra->n_sealed++;
     }
     side->gen = gen;
     return head_rows_put(stripe, counts, side, t_ms, value)
@@ -219,7 +221,8 @@ static bool same_value(const struct head_found *a, const struct head_value *b)
     return histogram_same_bits(a->h, b->h);
 }
 
-/* Something of the series is as late as t_ms or later. *store: is it to be stored at all? */
+/* Something of the series is as late as t_ms or later. *store: is it to be stored at all? Of sealed chunks that were not
+ * looked into (head_find) this knows nothing: then a repeated sample is stored again, and whoever reads merges the two. */
 static enum err_code classify_late(struct head_counts *counts, const struct series *s, int64_t t_ms,
                                    const struct head_value *value, bool *store, struct err *err)
 {

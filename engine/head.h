@@ -60,6 +60,8 @@ struct head_rows {
 struct head_extra {
     struct head_rows side, histograms;
     struct head_chunk *sealed; /* closed side chunks, newest first */
+    int64_t sealed_t_max_ms;   /* of all of them; INT64_MIN: none */
+    uint32_t n_sealed;
 };
 
 static inline bool head_is_empty(const struct series *s)
@@ -134,7 +136,8 @@ MUST_USE enum err_code head_rows_read(const struct head_rows *rows, struct sampl
 MUST_USE enum err_code head_rows_seal(struct head_stripe *stripe, struct head_counts *counts,
                                       struct head_rows *rows, struct head_chunk **list,
                                       struct err *err);
-/* The value that a reader gets at t_ms, whatever the generation; *found false: none. */
+/* The value that a reader gets at t_ms, whatever the generation; *found false: none, or none but in sealed chunks, of
+ * which there are too many to look into. */
 struct head_found {
     bool found;
     double v;

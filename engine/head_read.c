@@ -20,7 +20,8 @@ struct pieces {
     struct arena *arena;
     uint32_t gen_after, gen_last;
     int64_t mint_ms, maxt_ms;
-    bool copy; /* what may change once the lock is released */
+    bool copy;           /* what may change once the lock is released */
+    uint32_t sealed_max; /* sealed chunks are left out if there are more */
     bool failed;
 };
 
@@ -36,6 +37,7 @@ static void pieces_init(struct pieces *p, struct arena *arena, uint32_t gen_afte
     p->mint_ms = mint_ms;
     p->maxt_ms = maxt_ms;
     p->copy = true;
+    p->sealed_max = UINT32_MAX;
     p->failed = false;
 }
 
@@ -140,7 +142,7 @@ static void pieces_collect(struct pieces *p, const struct series *s)
     add_chunks(p, s->chunks, false);
     if (!s->extra) return;
     add_rows(p, &s->extra->histograms, false);
-    add_chunks(p, s->extra->sealed, true);
+    if (s->extra->n_sealed <= p->sealed_max) add_chunks(p, s->extra->sealed, true);
     add_rows(p, &s->extra->side, true); /* after the sealed ones: it is younger than they are */
 }
 
@@ -213,6 +215,10 @@ bool head_overlaps(const struct series *s, uint32_t gen_after, int64_t mint_ms, 
             wanted(&p, histograms->gen, histograms->items[0].t_ms, head_rows_t_max(histograms)));
 }
 
+/* A history that comes shuffled leaves many sealed chunks which each span all of it: to decode every one for each sample
+ * would cost the square of their number. The rows at the side are always looked at, since a new one takes their place. */
+#define FIND_SEALED_MAX 8
+
 enum err_code head_find(const struct series *s, int64_t t_ms, struct arena *arena,
                         struct head_found *out, struct err *err)
 {
@@ -220,6 +226,7 @@ enum err_code head_find(const struct series *s, int64_t t_ms, struct arena *aren
     struct samples one;
     pieces_init(&p, arena, 0, UINT32_MAX, t_ms, t_ms);
     p.copy = false;
+    p.sealed_max = FIND_SEALED_MAX;
     pieces_collect(&p, s);
     samples_init(&one, MEM_HEAD, arena);
     enum err_code rc = p.failed ? arena_fail(arena, err) : ERR_OK;
@@ -269,6 +276,12 @@ void head_sweep(struct head_stripe *stripe, struct head_counts *counts, uint32_t
     struct head_extra *extra = s->extra;
     if (!extra) return;
     sweep_chunks(stripe, counts, gen_last, &extra->sealed);
+    extra->n_sealed = 0;
+    extra->sealed_t_max_ms = INT64_MIN;
+    for (const struct head_chunk *c = extra->sealed; c; c = c->next) {
+        extra->sealed_t_max_ms = MAX_OF(extra->sealed_t_max_ms, c->t_max_ms);
+        extra->n_sealed++;
+    }
     sweep_rows(stripe, counts, gen_last, &extra->side);
     sweep_rows(stripe, counts, gen_last, &extra->histograms);
     if (extra->sealed || extra->side.n || extra->histograms.n) return;

@@ -216,6 +216,28 @@ static void backfill(void **state)
     head_release(&f);
 }
 
+/* A history in no order at all, three times over with other values and staleness markers: more sealed chunks than are
+ * looked into. What is read is what was written last all the same, and stays so when a generation is swept. */
+static void shuffled(void **state)
+{
+    (void)state;
+    static struct head_fixture f;
+    static struct head_reference r;
+    struct rng rng;
+    test_rng(&rng);
+    head_init(&f);
+    for (size_t t = 0; t < T_MAX; t++) r.head[t] = value_none();
+    for (size_t i = 0; i < (size_t)3 * T_MAX; i++) {
+        size_t t = rng_below(&rng, T_MAX);
+        uint64_t bits = rng_chance(&rng, 0.1) ? STALE_NAN_BITS : double_bits((double)i);
+        head_write(&f, t, (struct value){.bits = bits});
+        reference_write(&f, &r, t, (struct value){.bits = bits});
+    }
+    CHECK(f.s.extra->n_sealed > 8);
+    for (int i = 0; i < 20; i++) head_check(&f, &rng, 0);
+    head_release(&f);
+}
+
 struct failing {
     uint64_t k;
 };
@@ -269,6 +291,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(as_the_reference),
         cmocka_unit_test(backfill),
+        cmocka_unit_test(shuffled),
         cmocka_unit_test(without_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
