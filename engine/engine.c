@@ -7,7 +7,8 @@
 #define STEP_NS INT64_C(1000000000)
 #define RETAIN_NS (INT64_C(60) * 1000000000)
 #define TRIM_NS INT64_C(1000000000)
-#define FLUSHES_PER_STEP 32 /* of 1,000 tenants in half a minute */
+#define FLUSHES_PER_STEP 32
+#define PAUSE_NS INT64_C(100000000) /* then writers have the disk to themselves */
 #define FLUSH_NS_PER_STEP INT64_C(500000000)
 #define CACHE_SHRINK 8 /* under pressure the page cache is this many times smaller */
 
@@ -261,11 +262,13 @@ static enum err_code step_flushes(struct engine *e, int64_t now_ns, struct err *
     struct err one;
     size_t n = engine_count_tenants(e), next = e->next_flush_idx, n_left = FLUSHES_PER_STEP;
     int64_t end_ns = now_ns + FLUSH_NS_PER_STEP;
+    bool more = false;
     for (size_t i = 0; i < n; i++) {
         size_t idx = (e->next_flush_idx + i) % n;
         struct tenant *t = engine_tenant_at(e, idx);
-        bool flush = n_left > 0 && flush_due(e, t, now_ns) && may_retry(t, now_ns);
-        if (!flush) {
+        bool due = flush_due(e, t, now_ns) && may_retry(t, now_ns);
+        more |= due && n_left == 0;
+        if (!due || n_left == 0) {
             tenant_sweep(t);
             continue;
         }
@@ -275,6 +278,7 @@ static enum err_code step_flushes(struct engine *e, int64_t now_ns, struct err *
         if (clock_mono_ns(e->env.clock) >= end_ns) n_left = 0;
     }
     e->next_flush_idx = next;
+    atomic_store_explicit(&e->more_due, more, memory_order_relaxed);
     return first;
 }
 
@@ -380,7 +384,8 @@ static void *background(void *arg)
     struct engine *e = arg;
     lock_take(&e->wake_lock);
     while (!e->stopping) {
-        if (!e->waked) (void)cond_wait_for(&e->wake, &e->wake_lock, STEP_NS);
+        bool more = atomic_load_explicit(&e->more_due, memory_order_relaxed);
+        if (!e->waked) (void)cond_wait_for(&e->wake, &e->wake_lock, more ? PAUSE_NS : STEP_NS);
         e->waked = false;
         if (e->stopping) break;
         lock_release(&e->wake_lock);
