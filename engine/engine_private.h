@@ -105,6 +105,10 @@ void engine_note_failure(struct engine *engine, const struct err *failure);
 void engine_set_overrides(struct engine *engine, const struct engine_override *overrides, size_t n);
 void write_scratch_free_all(struct engine *engine);
 
+/* select.c: leaves out series without samples in the range in the head's generations after flushed_gen; ids ascending, so
+ * that neighbours share a stripe. Under the registry's lock. Returns how many are left. */
+size_t tenant_keep_overlapping(struct tenant *tenant, uint32_t flushed_gen, int64_t mint_ms,
+                               int64_t maxt_ms, uint32_t *ids, size_t n);
 /* recover.c: blocks of the catalog, then the WAL. */
 MUST_USE enum err_code engine_recover(struct engine *engine, struct err *err);
 

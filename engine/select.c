@@ -33,22 +33,21 @@ struct engine_select {
 
 /* ---- the head ---- */
 
-/* Leaves out series without samples in the range, ids ascending so that neighbours share a stripe. */
-static size_t keep_overlapping(struct engine_select *sel, uint32_t *ids, size_t n)
+size_t tenant_keep_overlapping(struct tenant *t, uint32_t flushed_gen, int64_t mint_ms,
+                               int64_t maxt_ms, uint32_t *ids, size_t n)
 {
-    struct registry *reg = &sel->tenant->registry;
+    struct registry *reg = &t->registry;
     struct head_stripe *held = NULL;
     size_t kept = 0;
     for (size_t i = 0; i < n; i++) {
         struct series *s = series_by_id(reg, ids[i]);
-        struct head_stripe *stripe = tenant_stripe(sel->tenant, s);
+        struct head_stripe *stripe = tenant_stripe(t, s);
         if (stripe != held) {
             if (held) lock_release(&held->lock);
             lock_take(&stripe->lock);
             held = stripe;
         }
-        if (head_overlaps(s, sel->view->flushed_gen, sel->mint_ms, sel->maxt_ms))
-            ids[kept++] = ids[i];
+        if (head_overlaps(s, flushed_gen, mint_ms, maxt_ms)) ids[kept++] = ids[i];
     }
     if (held) lock_release(&held->lock);
     return kept;
@@ -116,7 +115,9 @@ static enum err_code select_head(struct engine_select *sel, const struct matcher
     arena_init(&scratch, MEM_QUERY, 0);
     rwlock_read(&reg->lock);
     enum err_code rc = registry_select(reg, matchers, n_matchers, &scratch, &ids, &n, err);
-    if (!rc) n = keep_overlapping(sel, ids, n);
+    if (!rc)
+        n = tenant_keep_overlapping(sel->tenant, sel->view->flushed_gen, sel->mint_ms, sel->maxt_ms,
+                                    ids, n);
     if (!rc) rc = registry_sort(reg, ids, n, err);
     if (!rc) rc = add_head_items(sel, ids, n, err);
     rwlock_release(&reg->lock);

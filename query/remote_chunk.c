@@ -207,7 +207,7 @@ static void put_threshold(struct bits *b, double v)
     if (v == 0 && !signbit(v)) {
         bits_put(b, 0, 8);
     } else if (fraction == 0.5 && exponent >= -242 && exponent <= 11) {
-        bits_put(b, (uint64_t)(exponent + 243), 8);
+        bits_put(b, (unsigned)(exponent + 243), 8);
     } else {
         bits_put(b, 255, 8);
         bits_put(b, double_bits(v), 64);
