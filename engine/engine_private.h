@@ -68,7 +68,8 @@ struct engine {
     struct lock step_lock; /* rank LOCK_SERVER: one engine_step at a time; guards what follows */
     int64_t last_retain_ns, last_trim_ns;
     size_t next_flush_idx; /* the tenant to look at first: each has its turn */
-    _Atomic bool more_due; /* heads that the last step left for the next; relaxed: a hint when to look */
+    _Atomic bool
+        more_due; /* heads that the last step left for the next; relaxed: a hint when to look */
     struct lock wake_lock; /* rank LOCK_LEAF; guards stopping, waked */
     struct cond wake;
     bool stopping, waked, has_thread;
