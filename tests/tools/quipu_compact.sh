@@ -79,7 +79,13 @@ expect 0 '0 merges' "$quipu" compact --server "http://$address" --level 2
 expect 1 'says 404: no tenant nobody' "$quipu" compact --server "http://$address" --tenant nobody
 ask "$start" | cmp - "$dir/before" || fail "an answer changed"
 expect 3 'another process has' "$quipu" compact --data-dir "$dir/data"
-curl -s "http://$address/metrics" | grep -q '^quipu_blocks{level="2",tenant="default"} [1-9]' || fail "no block of level 2 in the metrics"
+# The metric is set once a second.
+shown=
+for _ in $(seq 100); do
+    curl -s "http://$address/metrics" | grep -q '^quipu_blocks{level="2",tenant="default"} [1-9]' && shown=1 && break
+    sleep 0.1
+done
+[ -n "$shown" ] || fail "no block of level 2 in the metrics"
 end
 
 expect 0 'would do [1-9]' "$quipu" compact --data-dir "$dir/data" --retention 0 --level 3 --dry-run
