@@ -204,29 +204,18 @@ MUST_USE enum err_code select_read(struct engine_select *sel, size_t i, int64_t 
 void select_release(struct engine_select *sel); /* NULL: no-op */
 
 /* Sorted, unique, copied to the arena. n_matchers 0: everything within the range of time (by head and block, not by
- * sample). limit 0: none. */
+ * sample). */
 MUST_USE enum err_code tenant_label_names(struct tenant *tenant, const struct matcher *matchers,
                                           size_t n_matchers, int64_t mint_ms, int64_t maxt_ms,
-                                          size_t limit, struct arena *arena, struct str **out,
-                                          size_t *n, bool *truncated, struct err *err);
+                                          const struct label_want *want, struct arena *arena,
+                                          struct str **out, size_t *n, bool *truncated,
+                                          struct err *err);
 MUST_USE enum err_code tenant_label_values(struct tenant *tenant, struct str name,
                                            const struct matcher *matchers, size_t n_matchers,
-                                           int64_t mint_ms, int64_t maxt_ms, size_t limit,
-                                           struct arena *arena, struct str **out, size_t *n,
-                                           bool *truncated, struct err *err);
-/* The same of those that are wanted. */
-MUST_USE enum err_code tenant_find_label_names(struct tenant *tenant,
-                                               const struct matcher *matchers, size_t n_matchers,
-                                               int64_t mint_ms, int64_t maxt_ms,
-                                               const struct label_want *want, struct arena *arena,
-                                               struct str **out, size_t *n, bool *truncated,
-                                               struct err *err);
-MUST_USE enum err_code tenant_find_label_values(struct tenant *tenant, struct str name,
-                                                const struct matcher *matchers, size_t n_matchers,
-                                                int64_t mint_ms, int64_t maxt_ms,
-                                                const struct label_want *want, struct arena *arena,
-                                                struct str **out, size_t *n, bool *truncated,
-                                                struct err *err);
+                                           int64_t mint_ms, int64_t maxt_ms,
+                                           const struct label_want *want, struct arena *arena,
+                                           struct str **out, size_t *n, bool *truncated,
+                                           struct err *err);
 /* family {"", 0}: all. Sorted by family; strings copied to the arena. */
 MUST_USE enum err_code tenant_metadata(struct tenant *tenant, struct str family,
                                        struct arena *arena, struct catalog_metadata **out,

@@ -45,9 +45,5 @@ static inline uint32_t idmap_next(const struct idmap *map, struct idmap_cursor *
         if (s.tag == c->tag) return s.id;
     }
 }
-static inline size_t idmap_bytes(const struct idmap *map)
-{
-    return (size_t)map->n_slots * sizeof(struct idmap_slot);
-}
 
 #endif

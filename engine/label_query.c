@@ -272,42 +272,20 @@ static enum err_code label_query(struct tenant *t, const struct label_query *q,
     return rc;
 }
 
-enum err_code tenant_find_label_names(struct tenant *t, const struct matcher *matchers,
-                                      size_t n_matchers, int64_t mint_ms, int64_t maxt_ms,
-                                      const struct label_want *want, struct arena *arena,
-                                      struct str **out, size_t *n, bool *truncated, struct err *err)
+enum err_code tenant_label_names(struct tenant *t, const struct matcher *matchers,
+                                 size_t n_matchers, int64_t mint_ms, int64_t maxt_ms,
+                                 const struct label_want *want, struct arena *arena,
+                                 struct str **out, size_t *n, bool *truncated, struct err *err)
 {
     struct label_query q = {NULL, matchers, n_matchers, mint_ms, maxt_ms};
     return label_query(t, &q, want, arena, out, n, truncated, err);
 }
 
-enum err_code tenant_find_label_values(struct tenant *t, struct str name,
-                                       const struct matcher *matchers, size_t n_matchers,
-                                       int64_t mint_ms, int64_t maxt_ms,
-                                       const struct label_want *want, struct arena *arena,
-                                       struct str **out, size_t *n, bool *truncated,
-                                       struct err *err)
+enum err_code tenant_label_values(struct tenant *t, struct str name, const struct matcher *matchers,
+                                  size_t n_matchers, int64_t mint_ms, int64_t maxt_ms,
+                                  const struct label_want *want, struct arena *arena,
+                                  struct str **out, size_t *n, bool *truncated, struct err *err)
 {
     struct label_query q = {&name, matchers, n_matchers, mint_ms, maxt_ms};
     return label_query(t, &q, want, arena, out, n, truncated, err);
-}
-
-enum err_code tenant_label_names(struct tenant *t, const struct matcher *matchers,
-                                 size_t n_matchers, int64_t mint_ms, int64_t maxt_ms, size_t limit,
-                                 struct arena *arena, struct str **out, size_t *n, bool *truncated,
-                                 struct err *err)
-{
-    struct label_want want = {limit, STR("")};
-    return tenant_find_label_names(t, matchers, n_matchers, mint_ms, maxt_ms, &want, arena, out, n,
-                                   truncated, err);
-}
-
-enum err_code tenant_label_values(struct tenant *t, struct str name, const struct matcher *matchers,
-                                  size_t n_matchers, int64_t mint_ms, int64_t maxt_ms, size_t limit,
-                                  struct arena *arena, struct str **out, size_t *n, bool *truncated,
-                                  struct err *err)
-{
-    struct label_want want = {limit, STR("")};
-    return tenant_find_label_values(t, name, matchers, n_matchers, mint_ms, maxt_ms, &want, arena,
-                                    out, n, truncated, err);
 }

@@ -55,8 +55,8 @@ static enum err_code op_label_names(struct query_source *src, const struct match
                                     const struct label_want *want, struct arena *arena,
                                     struct str **out, size_t *n, bool *truncated, struct err *err)
 {
-    return tenant_find_label_names(tenant_of(src), matchers, n_matchers, mint_ms, maxt_ms, want,
-                                   arena, out, n, truncated, err);
+    return tenant_label_names(tenant_of(src), matchers, n_matchers, mint_ms, maxt_ms, want, arena,
+                              out, n, truncated, err);
 }
 
 static enum err_code op_label_values(struct query_source *src, struct str name,
@@ -65,8 +65,8 @@ static enum err_code op_label_values(struct query_source *src, struct str name,
                                      const struct label_want *want, struct arena *arena,
                                      struct str **out, size_t *n, bool *truncated, struct err *err)
 {
-    return tenant_find_label_values(tenant_of(src), name, matchers, n_matchers, mint_ms, maxt_ms,
-                                    want, arena, out, n, truncated, err);
+    return tenant_label_values(tenant_of(src), name, matchers, n_matchers, mint_ms, maxt_ms, want,
+                               arena, out, n, truncated, err);
 }
 
 static enum err_code op_metadata(struct query_source *src, struct str family, struct arena *arena,

@@ -99,12 +99,10 @@ MUST_USE enum err_code block_read(struct block *block, uint32_t id, int64_t mint
 /* Is there a chunk of the series that overlaps [mint_ms, maxt_ms]? */
 MUST_USE enum err_code block_overlaps(struct block *block, uint32_t id, int64_t mint_ms,
                                       int64_t maxt_ms, bool *out, struct err *err);
-/* All label names, or all values of one name; sorted, strings copied to the arena. */
+/* All label names; sorted, strings copied to the arena. */
 MUST_USE enum err_code block_label_names(struct block *block, struct arena *arena, struct str **out,
                                          size_t *n, struct err *err);
-MUST_USE enum err_code block_label_values(struct block *block, struct str name, struct arena *arena,
-                                          struct str **out, size_t *n, struct err *err);
-/* The same one by one, until fn(ctx, value, err) says otherwise: *done, or an error. The value may not be kept. */
+/* All values of one name, sorted, until fn says otherwise: *done, or an error. The value may not be kept. */
 typedef enum err_code block_value_fn(void *ctx, struct str value, bool *done, struct err *err);
 MUST_USE enum err_code block_each_value(struct block *block, struct str name, block_value_fn *fn,
                                         void *ctx, struct err *err);

@@ -245,24 +245,15 @@ enum err_code block_label_names(struct block *b, struct arena *arena, struct str
     return ERR_OK;
 }
 
-/* The pairs of a name are [*from, *to). */
-static void pairs_of_name(const struct block *b, struct str name, uint32_t *from, uint32_t *to)
-{
-    uint32_t rank = block_find_name(b, name);
-    *from = *to = 0;
-    if (rank >= b->n_names) return;
-    *from = b->names[rank].first_pair;
-    *to = b->names[rank + 1].first_pair;
-}
-
 enum err_code block_each_value(struct block *b, struct str name, block_value_fn *fn, void *ctx,
                                struct err *err)
 {
-    uint32_t pair, to;
+    uint32_t rank = block_find_name(b, name);
+    if (rank >= b->n_names) return ERR_OK;
     struct page_cursor cursor = {0};
     enum err_code rc = ERR_OK;
     bool done = false;
-    pairs_of_name(b, name, &pair, &to);
+    uint32_t pair = b->names[rank].first_pair, to = b->names[rank + 1].first_pair;
     for (; !rc && !done && pair < to; pair++) {
         struct str value;
         rc = block_value(b, &cursor, pair, &value, err);
@@ -270,35 +261,6 @@ enum err_code block_each_value(struct block *b, struct str name, block_value_fn 
     }
     page_cursor_release(&cursor);
     return rc ? err_context(err, "values of a label") : ERR_OK;
-}
-
-struct value_list {
-    struct str *items;
-    size_t n;
-    struct arena *arena;
-};
-
-static enum err_code list_value(void *ctx, struct str value, bool *done, struct err *err)
-{
-    struct value_list *list = ctx;
-    (void)done;
-    struct str *item = &list->items[list->n++];
-    *item = arena_str(list->arena, value);
-    return item->p ? ERR_OK : arena_fail(list->arena, err);
-}
-
-enum err_code block_label_values(struct block *b, struct str name, struct arena *arena,
-                                 struct str **out, size_t *n, struct err *err)
-{
-    uint32_t from, to;
-    pairs_of_name(b, name, &from, &to);
-    struct value_list list = {ARENA_ARRAY(arena, struct str, (size_t)(to - from) + 1), 0, arena};
-    if (!list.items) return arena_fail(arena, err);
-    enum err_code rc = block_each_value(b, name, list_value, &list, err);
-    if (rc) return rc;
-    *out = list.items;
-    *n = list.n;
-    return ERR_OK;
 }
 
 /* ---- chunk lists ---- */

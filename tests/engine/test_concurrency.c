@@ -143,9 +143,10 @@ static void *reader(void *arg)
         struct str *values;
         size_t n;
         bool truncated;
+        struct label_want all = {0};
         arena_init(&arena, MEM_QUERY, 0);
-        CHECK_OK(tenant_label_values(sh->t, STR("writer"), NULL, 0, INT64_MIN, INT64_MAX, 0, &arena,
-                                     &values, &n, &truncated, &me->err),
+        CHECK_OK(tenant_label_values(sh->t, STR("writer"), NULL, 0, INT64_MIN, INT64_MAX, &all,
+                                     &arena, &values, &n, &truncated, &me->err),
                  &me->err);
         CHECK(n <= WRITERS);
         arena_release(&arena);

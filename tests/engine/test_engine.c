@@ -187,37 +187,38 @@ static void labels_of_head_and_blocks(void **state)
     struct str *s;
     size_t n;
     bool truncated;
+    struct label_want all = {0}, two = {.limit = 2};
     arena_init(&arena, MEM_BASE, 0);
     for (int with_matcher = 0; with_matcher < 2; with_matcher++) {
         struct matcher m = eq(LABEL_NAME, "m");
         size_t n_m = with_matcher;
-        CHECK_OK(tenant_label_names(t, &m, n_m, INT64_MIN, INT64_MAX, 0, &arena, &s, &n, &truncated,
-                                    &f.err),
+        CHECK_OK(tenant_label_names(t, &m, n_m, INT64_MIN, INT64_MAX, &all, &arena, &s, &n,
+                                    &truncated, &f.err),
                  &f.err);
         CHECK_U64(n, 2);
         CHECK_STR(s[0], "__name__");
         CHECK_STR(s[1], "i");
         CHECK(!truncated);
-        CHECK_OK(tenant_label_values(t, STR("i"), &m, n_m, INT64_MIN, INT64_MAX, 0, &arena, &s, &n,
-                                     &truncated, &f.err),
+        CHECK_OK(tenant_label_values(t, STR("i"), &m, n_m, INT64_MIN, INT64_MAX, &all, &arena, &s,
+                                     &n, &truncated, &f.err),
                  &f.err);
         CHECK_U64(n, 3);
         CHECK_STR(s[0], "1");
         CHECK_STR(s[2], "3");
-        CHECK_OK(tenant_label_values(t, STR("i"), &m, n_m, INT64_MIN, INT64_MAX, 2, &arena, &s, &n,
-                                     &truncated, &f.err),
+        CHECK_OK(tenant_label_values(t, STR("i"), &m, n_m, INT64_MIN, INT64_MAX, &two, &arena, &s,
+                                     &n, &truncated, &f.err),
                  &f.err);
         CHECK_U64(n, 2);
         CHECK_STR(s[1], "2");
         CHECK(truncated);
         /* The block's span alone. */
-        CHECK_OK(tenant_label_values(t, STR("i"), &m, n_m, 0, NOW_MS - HOUR, 0, &arena, &s, &n,
+        CHECK_OK(tenant_label_values(t, STR("i"), &m, n_m, 0, NOW_MS - HOUR, &all, &arena, &s, &n,
                                      &truncated, &f.err),
                  &f.err);
         CHECK_U64(n, 2);
         CHECK_STR(s[0], "1");
-        CHECK_OK(tenant_label_values(t, STR("nope"), &m, n_m, INT64_MIN, INT64_MAX, 0, &arena, &s,
-                                     &n, &truncated, &f.err),
+        CHECK_OK(tenant_label_values(t, STR("nope"), &m, n_m, INT64_MIN, INT64_MAX, &all, &arena,
+                                     &s, &n, &truncated, &f.err),
                  &f.err);
         CHECK_U64(n, 0);
     }

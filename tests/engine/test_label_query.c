@@ -58,8 +58,8 @@ static struct list values(struct fixture *f, struct tenant *t, bool matched, str
 {
     struct list list;
     struct matcher m = {.op = MATCH_EQ, .name = STR(LABEL_NAME), .value = STR("m")};
-    CHECK_OK(tenant_find_label_values(t, STR("v"), &m, matched, INT64_MIN, INT64_MAX, &want, arena,
-                                      &list.items, &list.n, &list.truncated, &f->err),
+    CHECK_OK(tenant_label_values(t, STR("v"), &m, matched, INT64_MIN, INT64_MAX, &want, arena,
+                                 &list.items, &list.n, &list.truncated, &f->err),
              &f->err);
     return list;
 }
@@ -111,8 +111,8 @@ static void first_of_many(void **state)
     check(&f, t, &all, (struct label_want){all.n - 1, STR("")});
     struct label_want want = {0, STR("NAME")};
     struct list names;
-    CHECK_OK(tenant_find_label_names(t, NULL, 0, INT64_MIN, INT64_MAX, &want, &arena, &names.items,
-                                     &names.n, &names.truncated, &f.err),
+    CHECK_OK(tenant_label_names(t, NULL, 0, INT64_MIN, INT64_MAX, &want, &arena, &names.items,
+                                &names.n, &names.truncated, &f.err),
              &f.err);
     CHECK_U64(names.n, 1);
     CHECK_STR(names.items[0], LABEL_NAME);

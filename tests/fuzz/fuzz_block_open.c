@@ -84,16 +84,24 @@ static void select_some(struct block *b, struct str name, struct arena *arena)
     }
 }
 
+/* Reads all of the value. */
+static enum err_code use_value(void *ctx, struct str value, bool *done, struct err *err)
+{
+    struct arena *arena = ctx;
+    (void)done;
+    return arena_str(arena, value).p ? ERR_OK : arena_fail(arena, err);
+}
+
 static void read_labels(struct block *b, struct arena *arena)
 {
     struct err err;
-    struct str *names, *values;
-    size_t n, n_values;
+    struct str *names;
+    size_t n;
     enum err_code rc = block_label_names(b, arena, &names, &n, &err);
     check_code(rc);
     if (rc) return;
     for (size_t i = 0; i < n && i < 20; i++) {
-        check_code(block_label_values(b, names[i], arena, &values, &n_values, &err));
+        check_code(block_each_value(b, names[i], use_value, arena, &err));
         select_some(b, names[i], arena);
     }
     select_some(b, STR("no such name"), arena);

@@ -203,6 +203,36 @@ static void test_select(void **state)
     CHECK(n_found > 0);
 }
 
+struct value_list {
+    struct str *items;
+    size_t n, cap;
+    struct arena *arena;
+};
+static enum err_code list_value(void *ctx, struct str value, bool *done, struct err *err)
+{
+    struct value_list *list = ctx;
+    (void)done;
+    (void)err;
+    if (list->n == list->cap) {
+        size_t cap = 2 * list->cap + 16;
+        struct str *more = ARENA_ARRAY(list->arena, struct str, cap);
+        CHECK(more != NULL);
+        if (list->n) memcpy(more, list->items, list->n * sizeof(*more));
+        list->items = more;
+        list->cap = cap;
+    }
+    list->items[list->n++] = arena_str(list->arena, value);
+    return ERR_OK;
+}
+static struct str *values_of(struct block *block, struct str name, struct arena *arena, size_t *n)
+{
+    struct value_list list = {.arena = arena};
+    struct err err;
+    CHECK_OK(block_each_value(block, name, list_value, &list, &err), &err);
+    *n = list.n;
+    return list.items;
+}
+
 static int str_cmp_p(const void *a, const void *b)
 {
     return str_cmp(*(const struct str *)a, *(const struct str *)b);
@@ -230,7 +260,7 @@ static void test_names_and_values(void **state)
             if (v.len) all[n_all++] = v;
         }
         qsort(all, n_all, sizeof(*all), str_cmp_p);
-        CHECK_OK(block_label_values(f.block, names[i], &arena, &values, &n_values, &f.err), &f.err);
+        values = values_of(f.block, names[i], &arena, &n_values);
         for (size_t k = 0; k < n_all; k++) {
             if (k && str_eq(all[k], all[k - 1])) continue;
             CHECK(n_unique < n_values);
@@ -239,7 +269,7 @@ static void test_names_and_values(void **state)
         }
         CHECK_U64(n_values, n_unique);
     }
-    CHECK_OK(block_label_values(f.block, STR("nope"), &arena, &values, &n_values, &f.err), &f.err);
+    (void)values_of(f.block, STR("nope"), &arena, &n_values);
     CHECK_U64(n_values, 0);
     arena_release(&arena);
     fixture_release(&f);
@@ -378,10 +408,8 @@ static void test_series_in_any_order_and_some_left_out(void **state)
             gen_matcher(&rng, &f.set, &f.set.arena, &m);
             check_select(&f, &m, 1);
         }
-        struct str *values;
         size_t n_values;
-        CHECK_OK(block_label_values(f.block, STR("pod"), &f.set.arena, &values, &n_values, &f.err),
-                 &f.err);
+        struct str *values = values_of(f.block, STR("pod"), &f.set.arena, &n_values);
         /* A series that was left out leaves no value. */
         for (size_t k = 0; k < n_values; k++) {
             struct matcher m = {.op = MATCH_EQ, .name = STR("pod"), .value = values[k]};
