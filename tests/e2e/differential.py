@@ -14,7 +14,6 @@ import os
 import random
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -603,7 +602,7 @@ def main():
     if not o.prometheus:
         sys.exit("prometheus is not installed")
     print("seed %d, base %d" % (o.seed, o.base))
-    print(subprocess.run([o.prometheus, "--version"], capture_output=True, text=True).stdout.split("\n")[0], flush=True)
+    qc.print_version(o.prometheus)
     folder = tempfile.mkdtemp(prefix="quipu-differential-")
     file = lambda name: os.path.join(folder, name)
     with open(file("prometheus.yml"), "w") as f:

@@ -288,7 +288,7 @@ def main():
     if not o.prometheus:
         print("SKIPPED: prometheus is not installed")
         return
-    print(subprocess.run([o.prometheus, "--version"], capture_output=True, text=True).stdout.split("\n")[0], flush=True)
+    qc.print_version(o.prometheus)
     folder = tempfile.mkdtemp(prefix="quipu-grafana-")
     file = lambda name: os.path.join(folder, name)
     ports = {name: qc.free_port() for name in ("quipu", "reference")}

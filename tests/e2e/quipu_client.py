@@ -105,6 +105,11 @@ class Client:
         return answer["data"]["result"]
 
 
+def print_version(prometheus):
+    """The first line of what a Prometheus says of itself: answers are compared with those of that release."""
+    print(subprocess.run([prometheus, "--version"], capture_output=True, text=True).stdout.split("\n")[0], flush=True)
+
+
 def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))

@@ -6,7 +6,6 @@ import argparse
 import math
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -143,7 +142,7 @@ def main():
     listen = lambda name: "127.0.0.1:%d" % ports[name]
     prometheus = tool("prometheus", o.reference)
     quipud_args = [o.quipud, "--data-dir", os.path.join(folder, "data"), "--listen", listen("quipu")]
-    print(subprocess.run([prometheus, "--version"], capture_output=True, text=True).stdout.split("\n")[0])
+    qc.print_version(prometheus)
     quipud = qc.Process(quipud_args, log("quipud"), ports["quipu"])
     try:
         with qc.Process([tool("prometheus-node-exporter"), "--web.listen-address=" + listen("node")], log("node"),

@@ -10,7 +10,6 @@ import os
 import random
 import shutil
 import struct
-import subprocess
 import sys
 import tempfile
 import time
@@ -209,7 +208,7 @@ def main():
     if not o.prometheus:
         print("SKIPPED: prometheus is not installed")
         return
-    print(subprocess.run([o.prometheus, "--version"], capture_output=True, text=True).stdout.split("\n")[0], flush=True)
+    qc.print_version(o.prometheus)
     folder = tempfile.mkdtemp(prefix="quipu-remote-read-")
     file = lambda name: os.path.join(folder, name)
     ports = {name: qc.free_port() for name in ("quipu", "direct", "through")}

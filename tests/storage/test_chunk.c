@@ -3,36 +3,12 @@
 
 #include "storage/gorilla.h"
 #include "storage/times.h"
+#include "tests/storage/chunk_fixture.h"
 #include "tests/storage/gen.h"
 
 static const enum chunk_encoding encodings[] = {CHUNK_CONSTANT,   CHUNK_COLUMNS,
                                                 CHUNK_RAW,        CHUNK_GORILLA,
                                                 CHUNK_HISTOGRAMS, CHUNK_HISTOGRAM_COLUMNS};
-
-struct fixture {
-    struct arena arena, out_arena;
-    struct samples in, out;
-    struct buf chunk;
-    struct err err;
-};
-
-static void fixture_init(struct fixture *f)
-{
-    arena_init(&f->arena, MEM_BASE, 0);
-    arena_init(&f->out_arena, MEM_BASE, 0);
-    samples_init(&f->in, MEM_BASE, &f->arena);
-    samples_init(&f->out, MEM_BASE, &f->out_arena);
-    buf_init(&f->chunk, MEM_BASE);
-}
-
-static void fixture_release(struct fixture *f)
-{
-    samples_release(&f->in);
-    samples_release(&f->out);
-    buf_release(&f->chunk);
-    arena_release(&f->arena);
-    arena_release(&f->out_arena);
-}
 
 /* A copy of its own, so that ASan sees a byte too far. */
 static uint8_t *exact_copy(struct bytes b)

@@ -4,36 +4,12 @@
  * written anew only by `QUIPU_GOLDEN=write test_histogram_columns`, when version 1 itself was wrong and has not been
  * released; some files of fuzz_chunk_decode's corpus too. */
 #include "storage/format.h"
+#include "tests/storage/chunk_fixture.h"
 #include "tests/storage/gen_histograms.h"
 
 #define GOLDEN_CHUNK "../golden/histogram_columns_v1.chunk"
 #define GOLDEN_TEXT "../golden/histogram_columns_v1.txt"
 #define CORPUS "../fuzz/corpus/chunk_decode"
-
-struct fixture {
-    struct arena arena, out_arena;
-    struct samples in, out;
-    struct buf chunk;
-    struct err err;
-};
-
-static void fixture_init(struct fixture *f)
-{
-    arena_init(&f->arena, MEM_BASE, 0);
-    arena_init(&f->out_arena, MEM_BASE, 0);
-    samples_init(&f->in, MEM_BASE, &f->arena);
-    samples_init(&f->out, MEM_BASE, &f->out_arena);
-    buf_init(&f->chunk, MEM_BASE);
-}
-
-static void fixture_release(struct fixture *f)
-{
-    samples_release(&f->in);
-    samples_release(&f->out);
-    buf_release(&f->chunk);
-    arena_release(&f->arena);
-    arena_release(&f->out_arena);
-}
 
 static void encode(struct fixture *f)
 {

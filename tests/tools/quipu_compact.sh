@@ -12,20 +12,7 @@ fail() {
     failed=1
 }
 
-begin() {
-    : >"$dir/log"
-    "$quipud" --listen 127.0.0.1:0 --data-dir "$dir/data" --retention 0 --compaction.enabled false >"$dir/log" 2>&1 &
-    pid=$!
-    for _ in $(seq 600); do
-        address=$(sed -n 's/.* msg=.*ready.* address=\([0-9.:]*\) .*/\1/p' "$dir/log")
-        [ -z "$address" ] || return 0
-        kill -0 "$pid" 2>/dev/null || break
-        sleep 0.1
-    done
-    echo "quipud did not start:"
-    cat "$dir/log"
-    exit 1
-}
+. "$(dirname "$0")/quipud.sh"
 end() {
     kill -TERM "$pid"
     wait "$pid" || fail "quipud ended with $?"
@@ -54,7 +41,7 @@ ask() {
         -d "start=$1" -d "end=$(($1 + 864000))" -d step=3600
 }
 
-begin
+begin --retention 0 --compaction.enabled false
 [ "$(post POST flush)" = 404 ] || fail "a tenant that is not there: $(cat "$dir/answer")"
 [ "$(post POST 'compact?level=4')" = 400 ] || fail "a level that is not there: $(cat "$dir/answer")"
 [ "$(post GET compact)" = 405 ] || fail "GET: $(cat "$dir/answer")"
@@ -91,7 +78,7 @@ end
 expect 0 'would do [1-9]' "$quipu" compact --data-dir "$dir/data" --retention 0 --level 3 --dry-run
 expect 0 'after +[12] blocks' "$quipu" compact --data-dir "$dir/data" --retention 0 --level 3
 expect 0 '0 merges' "$quipu" compact --data-dir "$dir/data" --retention 0 --level 3
-begin
+begin --retention 0 --compaction.enabled false
 ask "$start" | cmp - "$dir/before" || fail "an answer changed"
 end
 expect 2 'wants --data-dir, --config or --server' "$quipu" compact
