@@ -4,7 +4,10 @@
  * Schema, version 1:
  *   tenants   one per incarnation; AUTOINCREMENT keeps SQLite from giving a number twice, ever
  *   blocks    of a tenant's incarnation, as in struct block_info
- *   metadata  of metric families, by incarnation */
+ *   metadata  of metric families, by incarnation
+ * Version 2 adds:
+ *   tombstones       what was deleted and may still be in files, by incarnation
+ *   deleted_tenants  incarnations whose files, should one be left, are nobody's any more */
 #include "storage/catalog.h"
 
 #include <inttypes.h>
@@ -15,38 +18,53 @@
 #include "storage/sqlite_vfs.h"
 
 #define FILE_NAME "catalog.sqlite"
-#define SCHEMA_VERSION 1
+#define SCHEMA_VERSION 2
 #define APPLICATION_ID 0x51504355 /* "QPCU" */
 #define BUSY_TIMEOUT_MS 500       /* the engine's lock comes first: nobody else should be here */
 
-static const char schema_sql[] = "CREATE TABLE tenants ("
-                                 " incarnation INTEGER PRIMARY KEY AUTOINCREMENT,"
-                                 " name TEXT NOT NULL UNIQUE,"
-                                 " flushed_pos INTEGER NOT NULL,"
-                                 " next_sequence INTEGER NOT NULL,"
-                                 " created_ms INTEGER NOT NULL) STRICT;"
-                                 "CREATE TABLE blocks ("
-                                 " ulid TEXT PRIMARY KEY,"
-                                 " incarnation INTEGER NOT NULL REFERENCES tenants,"
-                                 " sequence INTEGER NOT NULL,"
-                                 " level INTEGER NOT NULL,"
-                                 " t_min_ms INTEGER NOT NULL,"
-                                 " t_max_ms INTEGER NOT NULL,"
-                                 " n_series INTEGER NOT NULL,"
-                                 " n_samples INTEGER NOT NULL,"
-                                 " n_chunks INTEGER NOT NULL,"
-                                 " file_bytes INTEGER NOT NULL,"
-                                 " created_ms INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
-                                 "CREATE INDEX blocks_by_tenant ON blocks(incarnation, t_min_ms);"
-                                 "CREATE TABLE metadata ("
-                                 " incarnation INTEGER NOT NULL REFERENCES tenants,"
-                                 " family TEXT NOT NULL,"
-                                 " type TEXT NOT NULL,"
-                                 " unit TEXT NOT NULL,"
-                                 " help TEXT NOT NULL,"
-                                 " PRIMARY KEY (incarnation, family)) STRICT, WITHOUT ROWID;"
-                                 "PRAGMA application_id = 0x51504355;"
-                                 "PRAGMA user_version = 1;";
+static const char schema_1_sql[] = "CREATE TABLE tenants ("
+                                   " incarnation INTEGER PRIMARY KEY AUTOINCREMENT,"
+                                   " name TEXT NOT NULL UNIQUE,"
+                                   " flushed_pos INTEGER NOT NULL,"
+                                   " next_sequence INTEGER NOT NULL,"
+                                   " created_ms INTEGER NOT NULL) STRICT;"
+                                   "CREATE TABLE blocks ("
+                                   " ulid TEXT PRIMARY KEY,"
+                                   " incarnation INTEGER NOT NULL REFERENCES tenants,"
+                                   " sequence INTEGER NOT NULL,"
+                                   " level INTEGER NOT NULL,"
+                                   " t_min_ms INTEGER NOT NULL,"
+                                   " t_max_ms INTEGER NOT NULL,"
+                                   " n_series INTEGER NOT NULL,"
+                                   " n_samples INTEGER NOT NULL,"
+                                   " n_chunks INTEGER NOT NULL,"
+                                   " file_bytes INTEGER NOT NULL,"
+                                   " created_ms INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
+                                   "CREATE INDEX blocks_by_tenant ON blocks(incarnation, t_min_ms);"
+                                   "CREATE TABLE metadata ("
+                                   " incarnation INTEGER NOT NULL REFERENCES tenants,"
+                                   " family TEXT NOT NULL,"
+                                   " type TEXT NOT NULL,"
+                                   " unit TEXT NOT NULL,"
+                                   " help TEXT NOT NULL,"
+                                   " PRIMARY KEY (incarnation, family)) STRICT, WITHOUT ROWID;"
+                                   "PRAGMA application_id = 0x51504355;"
+                                   "PRAGMA user_version = 1;";
+static const char schema_2_sql[] = "CREATE TABLE tombstones ("
+                                   " id INTEGER PRIMARY KEY AUTOINCREMENT,"
+                                   " incarnation INTEGER NOT NULL REFERENCES tenants,"
+                                   " matchers BLOB NOT NULL,"
+                                   " mint_ms INTEGER NOT NULL,"
+                                   " maxt_ms INTEGER NOT NULL,"
+                                   " log_pos INTEGER NOT NULL,"
+                                   " created_ms INTEGER NOT NULL) STRICT;"
+                                   "CREATE INDEX tombstones_by_tenant ON tombstones(incarnation);"
+                                   "CREATE TABLE deleted_tenants ("
+                                   " incarnation INTEGER PRIMARY KEY,"
+                                   " name TEXT NOT NULL,"
+                                   " deleted_ms INTEGER NOT NULL,"
+                                   " files_gone INTEGER NOT NULL) STRICT;"
+                                   "PRAGMA user_version = 2;";
 
 struct catalog {
     struct lock lock; /* rank LOCK_CATALOG */
@@ -145,6 +163,12 @@ static void query_str(struct query *q, struct str s)
                                           SQLITE_UTF8) != SQLITE_OK;
 }
 
+static void query_blob(struct query *q, struct bytes b)
+{
+    q->bind_failed |=
+        sqlite3_bind_blob64(q->stmt, ++q->bound, b.p, b.len, SQLITE_STATIC) != SQLITE_OK;
+}
+
 static enum err_code query_step(struct query *q, bool *row, struct err *err)
 {
     if (q->bind_failed) return err_set(err, ERR_NO_MEMORY, "%s: binding parameters", q->what);
@@ -175,6 +199,14 @@ static int64_t column_i64(struct query *q, int col, bool *ok)
 {
     *ok &= sqlite3_column_type(q->stmt, col) == SQLITE_INTEGER;
     return sqlite3_column_int64(q->stmt, col);
+}
+
+/* Valid until the next step. */
+static struct bytes column_blob(struct query *q, int col, bool *ok)
+{
+    const void *p = sqlite3_column_blob(q->stmt, col);
+    *ok &= sqlite3_column_type(q->stmt, col) == SQLITE_BLOB && p;
+    return bytes_of(p, (size_t)sqlite3_column_bytes(q->stmt, col));
 }
 
 /* Valid until the next step. */
@@ -237,11 +269,14 @@ static enum err_code check_pages(struct catalog *c, struct err *err)
     return rc;
 }
 
-static enum err_code make_schema(struct catalog *c, struct err *err)
+/* From `version` (0: nothing is there yet) to the newest, in one transaction: all of it or nothing. */
+static enum err_code make_schema(struct catalog *c, int64_t version, struct err *err)
 {
     enum err_code rc = begin(c, err);
     if (rc) return rc;
-    return end(c, db_exec(c, schema_sql, err), err);
+    if (version < 1) rc = db_exec(c, schema_1_sql, err);
+    if (!rc && version < 2) rc = db_exec(c, schema_2_sql, err);
+    return end(c, rc, err);
 }
 
 static enum err_code check_schema(struct catalog *c, struct err *err)
@@ -251,17 +286,19 @@ static enum err_code check_schema(struct catalog *c, struct err *err)
     if (!rc) rc = pragma_i64(c, "PRAGMA application_id", &app, err);
     if (!rc) rc = pragma_i64(c, "SELECT count(*) FROM sqlite_schema", &n_tables, err);
     if (rc) return rc;
-    if (version == 0 && app == 0 && n_tables == 0) return make_schema(c, err);
+    if (version == 0 && app == 0 && n_tables == 0) return make_schema(c, 0, err);
     if (app != APPLICATION_ID) {
         err_set(err, ERR_CORRUPT, "an SQLite file, but not a catalog of quipu");
         return err_at(err, c->path, 0);
     }
-    if (version != SCHEMA_VERSION) {
+    if (version < 1 || version > SCHEMA_VERSION) {
         err_set(err, ERR_VERSION, "schema version %" PRId64 "; this build knows %d", version,
                 SCHEMA_VERSION);
         return err_at(err, c->path, 0);
     }
-    return check_pages(c, err);
+    rc = check_pages(c, err);
+    if (rc || version == SCHEMA_VERSION) return rc;
+    return make_schema(c, version, err);
 }
 
 static enum err_code open_db(struct catalog *c, const struct env *env, struct err *err)
@@ -689,6 +726,211 @@ enum err_code catalog_metadata(struct catalog *c, uint64_t incarnation, catalog_
     enum err_code rc = list_metadata(c, incarnation, &l, err);
     lock_release(&c->lock);
     const struct catalog_metadata *items = l.items;
+    for (size_t i = 0; !rc && i < l.n; i++) rc = fn(ctx, &items[i], err);
+    listing_release(&l);
+    return rc;
+}
+
+/* ---- tombstones ---- */
+
+static enum err_code add_tombstones(struct catalog *c, struct catalog_tombstone *items, size_t n,
+                                    struct err *err)
+{
+    struct query q;
+    enum err_code rc = query_init(&q, c, "adding a tombstone",
+                                  "INSERT INTO tombstones (incarnation, matchers, mint_ms, maxt_ms,"
+                                  " log_pos, created_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                                  err);
+    for (size_t i = 0; !rc && i < n; i++) {
+        query_u64(&q, items[i].incarnation);
+        query_blob(&q, items[i].matchers);
+        query_i64(&q, items[i].mint_ms);
+        query_i64(&q, items[i].maxt_ms);
+        query_u64(&q, items[i].log_pos);
+        query_i64(&q, items[i].created_ms);
+        rc = query_run(&q, err);
+        if (!rc) items[i].id = (uint64_t)sqlite3_last_insert_rowid(c->db);
+        /* The only constraint left to break is the reference to the tenant. */
+        if (rc == ERR_EXISTS)
+            rc = err_set(err, ERR_NOT_FOUND, "no tenant of incarnation %" PRIu64,
+                         items[i].incarnation);
+    }
+    query_release(&q);
+    return rc;
+}
+
+enum err_code catalog_add_tombstones(struct catalog *c, struct catalog_tombstone *items, size_t n,
+                                     struct err *err)
+{
+    lock_take(&c->lock);
+    enum err_code rc = begin(c, err);
+    if (!rc) rc = end(c, add_tombstones(c, items, n, err), err);
+    lock_release(&c->lock);
+    return rc ? err_context(err, "changing the catalog") : ERR_OK;
+}
+
+static enum err_code remove_tombstones(struct catalog *c, uint64_t incarnation, const uint64_t *ids,
+                                       size_t n, struct err *err)
+{
+    struct query q;
+    enum err_code rc = query_init(&q, c, "removing a tombstone",
+                                  "DELETE FROM tombstones WHERE id = ?1 AND incarnation = ?2", err);
+    for (size_t i = 0; !rc && i < n; i++) {
+        query_u64(&q, ids[i]);
+        query_u64(&q, incarnation);
+        rc = query_run(&q, err);
+    }
+    query_release(&q);
+    return rc;
+}
+
+enum err_code catalog_remove_tombstones(struct catalog *c, uint64_t incarnation,
+                                        const uint64_t *ids, size_t n, struct err *err)
+{
+    lock_take(&c->lock);
+    enum err_code rc = begin(c, err);
+    if (!rc) rc = end(c, remove_tombstones(c, incarnation, ids, n, err), err);
+    lock_release(&c->lock);
+    return rc ? err_context(err, "changing the catalog") : ERR_OK;
+}
+
+static enum err_code list_tombstones(struct catalog *c, uint64_t incarnation, struct listing *l,
+                                     struct err *err)
+{
+    struct query q;
+    bool row = true;
+    enum err_code rc = query_init(
+        &q, c, "listing tombstones",
+        "SELECT id, incarnation, matchers, mint_ms, maxt_ms, log_pos, created_ms FROM tombstones"
+        " WHERE ?1 = 0 OR incarnation = ?1 ORDER BY id",
+        err);
+    if (!rc) query_u64(&q, incarnation);
+    while (!rc) {
+        rc = query_step(&q, &row, err);
+        if (rc || !row) break;
+        bool ok = true;
+        struct catalog_tombstone t = {column_u64(&q, 0, &ok),  column_u64(&q, 1, &ok),
+                                      column_blob(&q, 2, &ok), column_i64(&q, 3, &ok),
+                                      column_i64(&q, 4, &ok),  column_u64(&q, 5, &ok),
+                                      column_i64(&q, 6, &ok)};
+        ok &= t.id > 0 && t.incarnation > 0 && t.mint_ms <= t.maxt_ms;
+        if (!ok) rc = bad_row(c, "tombstones", err);
+        struct str text = str_from_bytes(t.matchers);
+        if (!rc) rc = listing_str(l, &text, err);
+        t.matchers = bytes_of(text.p, text.len);
+        if (!rc) rc = listing_add(l, &t, sizeof(t), err);
+    }
+    query_release(&q);
+    return rc;
+}
+
+enum err_code catalog_tombstones(struct catalog *c, uint64_t incarnation, catalog_tombstone_fn *fn,
+                                 void *ctx, struct err *err)
+{
+    struct listing l;
+    listing_init(&l);
+    lock_take(&c->lock);
+    enum err_code rc = list_tombstones(c, incarnation, &l, err);
+    lock_release(&c->lock);
+    const struct catalog_tombstone *items = l.items;
+    for (size_t i = 0; !rc && i < l.n; i++) rc = fn(ctx, &items[i], err);
+    listing_release(&l);
+    return rc;
+}
+
+/* ---- tenants that were deleted ---- */
+
+static enum err_code delete_tenant(struct catalog *c, uint64_t incarnation, int64_t now_ms,
+                                   struct err *err)
+{
+    /* Children first: the tenant's row is what they refer to. */
+    static const char *const statements[] = {
+        "INSERT INTO deleted_tenants (incarnation, name, deleted_ms, files_gone)"
+        " SELECT incarnation, name, ?2, 0 FROM tenants WHERE incarnation = ?1",
+        "DELETE FROM blocks WHERE incarnation = ?1", "DELETE FROM metadata WHERE incarnation = ?1",
+        "DELETE FROM tombstones WHERE incarnation = ?1",
+        "DELETE FROM tenants WHERE incarnation = ?1"};
+    enum err_code rc = ERR_OK;
+    for (size_t i = 0; !rc && i < COUNT_OF(statements); i++) {
+        struct query q;
+        rc = query_init(&q, c, "deleting a tenant", statements[i], err);
+        if (!rc) {
+            query_u64(&q, incarnation);
+            if (i == 0) query_i64(&q, now_ms);
+            rc = query_run(&q, err);
+        }
+        query_release(&q);
+    }
+    if (!rc && sqlite3_changes64(c->db) != 1)
+        rc = err_set(err, ERR_NOT_FOUND, "no tenant of incarnation %" PRIu64, incarnation);
+    return rc;
+}
+
+enum err_code catalog_delete_tenant(struct catalog *c, uint64_t incarnation, int64_t now_ms,
+                                    struct err *err)
+{
+    lock_take(&c->lock);
+    enum err_code rc = begin(c, err);
+    if (!rc) rc = end(c, delete_tenant(c, incarnation, now_ms, err), err);
+    lock_release(&c->lock);
+    return rc ? err_context(err, "changing the catalog") : ERR_OK;
+}
+
+static enum err_code mark_files_gone(struct catalog *c, uint64_t incarnation, struct err *err)
+{
+    struct query q;
+    enum err_code rc =
+        query_init(&q, c, "forgetting files of a deleted tenant",
+                   "UPDATE deleted_tenants SET files_gone = 1 WHERE incarnation = ?1", err);
+    if (!rc) {
+        query_u64(&q, incarnation);
+        rc = query_run(&q, err);
+    }
+    query_release(&q);
+    return rc;
+}
+
+enum err_code catalog_files_gone(struct catalog *c, uint64_t incarnation, struct err *err)
+{
+    lock_take(&c->lock);
+    enum err_code rc = begin(c, err);
+    if (!rc) rc = end(c, mark_files_gone(c, incarnation, err), err);
+    lock_release(&c->lock);
+    return rc ? err_context(err, "changing the catalog") : ERR_OK;
+}
+
+static enum err_code list_deleted(struct catalog *c, struct listing *l, struct err *err)
+{
+    struct query q;
+    bool row = true;
+    enum err_code rc = query_init(&q, c, "listing deleted tenants",
+                                  "SELECT incarnation, name, deleted_ms, files_gone"
+                                  " FROM deleted_tenants"
+                                  " ORDER BY incarnation",
+                                  err);
+    while (!rc) {
+        rc = query_step(&q, &row, err);
+        if (rc || !row) break;
+        bool ok = true;
+        struct catalog_deleted_tenant t = {column_u64(&q, 0, &ok), column_str(&q, 1, &ok),
+                                           column_i64(&q, 2, &ok), column_u64(&q, 3, &ok) != 0};
+        if (!ok || t.incarnation == 0) rc = bad_row(c, "deleted_tenants", err);
+        if (!rc) rc = listing_str(l, &t.name, err);
+        if (!rc) rc = listing_add(l, &t, sizeof(t), err);
+    }
+    query_release(&q);
+    return rc;
+}
+
+enum err_code catalog_deleted_tenants(struct catalog *c, catalog_deleted_fn *fn, void *ctx,
+                                      struct err *err)
+{
+    struct listing l;
+    listing_init(&l);
+    lock_take(&c->lock);
+    enum err_code rc = list_deleted(c, &l, err);
+    lock_release(&c->lock);
+    const struct catalog_deleted_tenant *items = l.items;
     for (size_t i = 0; !rc && i < l.n; i++) rc = fn(ctx, &items[i], err);
     listing_release(&l);
     return rc;

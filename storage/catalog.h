@@ -58,4 +58,45 @@ typedef enum err_code catalog_metadata_fn(void *ctx, const struct catalog_metada
 MUST_USE enum err_code catalog_metadata(struct catalog *catalog, uint64_t incarnation,
                                         catalog_metadata_fn *fn, void *ctx, struct err *err);
 
+/* What was deleted: samples of series that match, with mint_ms <= t <= maxt_ms, whenever they were or will be written.
+ * It is in force until it is removed, which is for when no file holds such samples any more. */
+struct catalog_tombstone {
+    uint64_t id; /* counts up, never used twice */
+    uint64_t incarnation;
+    struct bytes matchers; /* engine/tombstones.h; opaque here */
+    int64_t mint_ms, maxt_ms;
+    uint64_t log_pos; /* end of the log at the delete */
+    int64_t created_ms;
+};
+/* All or none; sets the ids. ERR_NOT_FOUND: there is no such tenant. */
+MUST_USE enum err_code catalog_add_tombstones(struct catalog *catalog,
+                                              struct catalog_tombstone *items, size_t n,
+                                              struct err *err);
+/* Those that are there. */
+MUST_USE enum err_code catalog_remove_tombstones(struct catalog *catalog, uint64_t incarnation,
+                                                 const uint64_t *ids, size_t n, struct err *err);
+typedef enum err_code catalog_tombstone_fn(void *ctx, const struct catalog_tombstone *tombstone,
+                                           struct err *err);
+/* Ascending by id. incarnation 0: of all tenants. */
+MUST_USE enum err_code catalog_tombstones(struct catalog *catalog, uint64_t incarnation,
+                                          catalog_tombstone_fn *fn, void *ctx, struct err *err);
+
+/* One transaction: the tenant, its blocks, metadata and tombstones are gone, and its incarnation is remembered as
+ * deleted: no file and no record that names it may ever be served again. ERR_NOT_FOUND. */
+MUST_USE enum err_code catalog_delete_tenant(struct catalog *catalog, uint64_t incarnation,
+                                             int64_t now_ms, struct err *err);
+struct catalog_deleted_tenant {
+    uint64_t incarnation;
+    struct str name;
+    int64_t deleted_ms;
+    bool files_gone; /* none is left that a start would have to look for */
+};
+/* Nothing of the deleted tenant is left on the disk. */
+MUST_USE enum err_code catalog_files_gone(struct catalog *catalog, uint64_t incarnation,
+                                          struct err *err);
+typedef enum err_code catalog_deleted_fn(void *ctx, const struct catalog_deleted_tenant *tenant,
+                                         struct err *err);
+MUST_USE enum err_code catalog_deleted_tenants(struct catalog *catalog, catalog_deleted_fn *fn,
+                                               void *ctx, struct err *err);
+
 #endif

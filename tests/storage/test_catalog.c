@@ -261,7 +261,7 @@ static void test_other_versions_and_files(void **state)
     (void)state;
     struct fixture f;
     fixture_init(&f);
-    run_sql(&f, "PRAGMA user_version = 2");
+    run_sql(&f, "PRAGMA user_version = 3");
     CHECK_ERR(catalog_open(&f.e.env, f.e.dir, &f.c, &f.err), ERR_VERSION);
     CHECK(strstr(f.err.file, "catalog.sqlite") != NULL);
     run_sql(&f, "PRAGMA user_version = 1; PRAGMA application_id = 5");
@@ -273,6 +273,147 @@ static void test_other_versions_and_files(void **state)
     for (int i = 0; i < 8192; i++) fputc('x', file);
     fclose(file);
     CHECK_ERR(catalog_open(&f.e.env, f.e.dir, &f.c, &f.err), ERR_CORRUPT);
+    fixture_release(&f);
+}
+
+struct tombstones_found {
+    struct catalog_tombstone items[8];
+    uint8_t matchers[8]; /* the first byte of each */
+    size_t n;
+};
+
+static enum err_code collect_tombstone(void *ctx, const struct catalog_tombstone *t,
+                                       struct err *err)
+{
+    (void)err;
+    struct tombstones_found *found = ctx;
+    CHECK(found->n < COUNT_OF(found->items));
+    found->matchers[found->n] = t->matchers.p[0];
+    found->items[found->n++] = *t;
+    return ERR_OK;
+}
+
+static struct tombstones_found tombstones_of(struct fixture *f, uint64_t incarnation)
+{
+    struct tombstones_found found = {.n = 0};
+    CHECK_OK(catalog_tombstones(f->c, incarnation, collect_tombstone, &found, &f->err), &f->err);
+    return found;
+}
+
+static void test_tombstones(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_init(&f);
+    struct catalog_tenant a, b;
+    CHECK_OK(catalog_tenant(f.c, STR("a"), 1, &a, &f.err), &f.err);
+    CHECK_OK(catalog_tenant(f.c, STR("b"), 1, &b, &f.err), &f.err);
+    static const uint8_t matchers[] = {7, 0, 255}; /* any bytes */
+    struct catalog_tombstone items[] = {
+        {0, a.incarnation, bytes_of(matchers, 3), INT64_MIN, 5, 77, 9},
+        {0, b.incarnation, bytes_of(matchers + 1, 2), 4, 4, 78, 10},
+        {0, a.incarnation, bytes_of(matchers + 2, 1), -3, INT64_MAX, 79, 11},
+    };
+    CHECK_OK(catalog_add_tombstones(f.c, items, 3, &f.err), &f.err);
+    CHECK(items[0].id > 0 && items[0].id < items[1].id && items[1].id < items[2].id);
+    struct catalog_tombstone bad[] = {{0, a.incarnation, bytes_of(matchers, 1), 1, 2, 3, 4},
+                                      {0, b.incarnation + 9, bytes_of(matchers, 1), 1, 2, 3, 4}};
+    CHECK_ERR(catalog_add_tombstones(f.c, bad, 2, &f.err), ERR_NOT_FOUND);
+    fixture_reopen(&f);
+    CHECK_U64(tombstones_of(&f, 0).n, 3);
+    struct tombstones_found found = tombstones_of(&f, a.incarnation);
+    CHECK_U64(found.n, 2);
+    CHECK_U64(found.items[0].id, items[0].id);
+    CHECK_U64(found.items[0].matchers.len, 3);
+    CHECK_U64(found.matchers[0], 7);
+    CHECK_U64(found.matchers[1], 255);
+    CHECK_I64(found.items[0].mint_ms, INT64_MIN);
+    CHECK_I64(found.items[1].maxt_ms, INT64_MAX);
+    CHECK_U64(found.items[1].log_pos, 79);
+    CHECK_I64(found.items[1].created_ms, 11);
+    /* Of another tenant it is not removed; the highest number does not come back. */
+    uint64_t ids[] = {items[1].id, items[2].id};
+    CHECK_OK(catalog_remove_tombstones(f.c, a.incarnation, ids, 2, &f.err), &f.err);
+    CHECK_U64(tombstones_of(&f, 0).n, 2);
+    CHECK_OK(catalog_add_tombstones(f.c, bad, 1, &f.err), &f.err);
+    CHECK(bad[0].id > items[2].id);
+    run_sql(&f, "UPDATE tombstones SET maxt_ms = mint_ms - 1 WHERE mint_ms = 1");
+    CHECK_OK(catalog_open(&f.e.env, f.e.dir, &f.c, &f.err), &f.err);
+    CHECK_ERR(catalog_tombstones(f.c, 0, collect_tombstone, &found, &f.err), ERR_CORRUPT);
+    fixture_release(&f);
+}
+
+static enum err_code check_deleted(void *ctx, const struct catalog_deleted_tenant *t,
+                                   struct err *err)
+{
+    struct catalog_deleted_tenant *want = ctx;
+    (void)err;
+    CHECK_U64(t->incarnation, want->incarnation);
+    CHECK_STR(t->name, "a");
+    CHECK_I64(t->deleted_ms, 55);
+    CHECK(t->files_gone == want->files_gone);
+    want->deleted_ms++; /* counts */
+    return ERR_OK;
+}
+
+static void test_a_tenant_is_deleted(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_init(&f);
+    struct catalog_tenant a, b, again;
+    CHECK_OK(catalog_tenant(f.c, STR("a"), 1, &a, &f.err), &f.err);
+    CHECK_OK(catalog_tenant(f.c, STR("b"), 1, &b, &f.err), &f.err);
+    struct block_info blocks[] = {make_block(&f, a.incarnation, 100),
+                                  make_block(&f, b.incarnation, 100)};
+    struct catalog_change add_a = {.incarnation = a.incarnation, .add = blocks, .n_add = 1};
+    struct catalog_change add_b = {.incarnation = b.incarnation, .add = blocks + 1, .n_add = 1};
+    CHECK_OK(catalog_apply(f.c, &add_a, &f.err), &f.err);
+    CHECK_OK(catalog_apply(f.c, &add_b, &f.err), &f.err);
+    struct catalog_metadata m = {STR("m"), STR("gauge"), STR(""), STR("")};
+    CHECK_OK(catalog_put_metadata(f.c, a.incarnation, &m, 1, &f.err), &f.err);
+    struct catalog_tombstone t = {0, a.incarnation, bytes_of("x", 1), 1, 2, 3, 4};
+    CHECK_OK(catalog_add_tombstones(f.c, &t, 1, &f.err), &f.err);
+    CHECK_ERR(catalog_delete_tenant(f.c, b.incarnation + 1, 55, &f.err), ERR_NOT_FOUND);
+    CHECK_OK(catalog_delete_tenant(f.c, a.incarnation, 55, &f.err), &f.err);
+    CHECK_ERR(catalog_delete_tenant(f.c, a.incarnation, 55, &f.err), ERR_NOT_FOUND);
+    fixture_reopen(&f);
+    CHECK_U64(blocks_of(&f, a.incarnation).n, 0);
+    CHECK_U64(blocks_of(&f, b.incarnation).n, 1);
+    CHECK_U64(tombstones_of(&f, 0).n, 0);
+    size_t n = 0;
+    CHECK_OK(catalog_metadata(f.c, a.incarnation, check_metadata, &n, &f.err), &f.err);
+    CHECK_U64(n, 0);
+    struct catalog_deleted_tenant want = {.incarnation = a.incarnation};
+    CHECK_OK(catalog_deleted_tenants(f.c, check_deleted, &want, &f.err), &f.err);
+    CHECK_I64(want.deleted_ms, 1);
+    CHECK_OK(catalog_files_gone(f.c, a.incarnation, &f.err), &f.err);
+    want.files_gone = true;
+    CHECK_OK(catalog_deleted_tenants(f.c, check_deleted, &want, &f.err), &f.err);
+    CHECK_I64(want.deleted_ms, 2);
+    CHECK_ERR(catalog_apply(f.c, &add_a, &f.err), ERR_NOT_FOUND);
+    CHECK_OK(catalog_tenant(f.c, STR("a"), 2, &again, &f.err), &f.err);
+    CHECK(again.incarnation > b.incarnation);
+    fixture_release(&f);
+}
+
+/* A catalog of version 1 keeps what it has and gains what it lacks. */
+static void test_version_1_is_migrated(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_init(&f);
+    struct catalog_tenant t, again;
+    CHECK_OK(catalog_tenant(f.c, STR("t"), 1, &t, &f.err), &f.err);
+    run_sql(&f, "DROP TABLE tombstones; DROP TABLE deleted_tenants; PRAGMA user_version = 1");
+    CHECK_OK(catalog_open(&f.e.env, f.e.dir, &f.c, &f.err), &f.err);
+    CHECK_OK(catalog_tenant(f.c, STR("t"), 2, &again, &f.err), &f.err);
+    CHECK_U64(again.incarnation, t.incarnation);
+    CHECK_U64(tombstones_of(&f, 0).n, 0);
+    fixture_reopen(&f);
+    struct catalog_tombstone tombstone = {0, t.incarnation, bytes_of("x", 1), 1, 2, 3, 4};
+    CHECK_OK(catalog_add_tombstones(f.c, &tombstone, 1, &f.err), &f.err);
+    CHECK_U64(tombstones_of(&f, t.incarnation).n, 1);
     fixture_release(&f);
 }
 
@@ -321,6 +462,9 @@ int main(void)
         cmocka_unit_test(test_blocks),
         cmocka_unit_test(test_a_failed_change_changes_nothing),
         cmocka_unit_test(test_metadata),
+        cmocka_unit_test(test_tombstones),
+        cmocka_unit_test(test_a_tenant_is_deleted),
+        cmocka_unit_test(test_version_1_is_migrated),
         cmocka_unit_test(test_other_versions_and_files),
         cmocka_unit_test(test_a_row_without_sense_is_refused),
         cmocka_unit_test(test_a_second_opening_is_busy),
