@@ -99,6 +99,17 @@ MUST_USE enum err_code engine_admit(struct engine *engine, enum engine_work work
 /* The last failure that stops writes (disk full, fsync), for /-/ready; false when all is well. */
 bool engine_failed(struct engine *engine, struct err *why);
 
+/* ---- remembered answers (changes.h) ---- */
+
+/* What a reader finds within [min_ms, max_ms] is not what it was: to be called after a delete, an import of blocks, blocks
+ * that went. Late samples need no call. */
+void tenant_changed(struct tenant *tenant, int64_t min_ms, int64_t max_ms);
+/* Who wants to remember an answer about times up to until_ms calls this before it reads; the answer holds for times
+ * before tenant_changed_since(tenant, number). */
+uint64_t tenant_settle(struct tenant *tenant, int64_t until_ms);
+/* INT64_MAX: nothing changed, INT64_MIN: all may have. */
+int64_t tenant_changed_since(struct tenant *tenant, uint64_t number);
+
 /* ---- tenants ---- */
 
 #define TENANT_NAME_BYTES_MAX 150
@@ -189,12 +200,33 @@ MUST_USE enum err_code tenant_put_metadata(struct tenant *tenant,
 
 /* ---- reading ---- */
 
+/* What a select would find, from the index and the statistics of blocks alone, without reading a sample. No matchers: all
+ * that there is within the time, for which the index is not looked at. Series that are in several blocks are
+ * counted once, ended ones perhaps not at all; samples are taken to be spread evenly over a block's time and series. */
+struct tenant_estimate {
+    uint64_t series, samples;
+};
+MUST_USE enum err_code tenant_estimate(struct tenant *tenant, const struct matcher *matchers,
+                                       size_t n_matchers, int64_t mint_ms, int64_t maxt_ms,
+                                       struct tenant_estimate *out, struct err *err);
+
+/* What one select may take. {0}: no bounds. */
+struct select_bounds {
+    size_t series_max; /* ERR_LIMIT beyond; 0: none */
+    /* Now and then while it searches; an error ends it. May be NULL. */
+    enum err_code (*poll)(void *ctx, struct err *err);
+    void *ctx;
+};
 struct engine_select; /* a snapshot: what was answered to a writer before is in it */
 /* Series that match all matchers and may have samples in [mint_ms, maxt_ms], sorted by labels, head and blocks as
  * one. */
 MUST_USE enum err_code tenant_select(struct tenant *tenant, const struct matcher *matchers,
                                      size_t n_matchers, int64_t mint_ms, int64_t maxt_ms,
                                      struct engine_select **out, struct err *err);
+MUST_USE enum err_code tenant_select_bounded(struct tenant *tenant, const struct matcher *matchers,
+                                             size_t n_matchers, int64_t mint_ms, int64_t maxt_ms,
+                                             const struct select_bounds *bounds,
+                                             struct engine_select **out, struct err *err);
 size_t select_count(const struct engine_select *sel);
 struct labels select_labels(const struct engine_select *sel, size_t i);
 /* Appends the samples of series i with mint_ms <= t <= maxt_ms, merged over head and blocks, staleness markers

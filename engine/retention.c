@@ -74,6 +74,7 @@ struct retained {
     struct ulid *ulids;    /* of those that go */
     size_t n;
     uint64_t bytes, bytes_left;
+    int64_t t_min_ms, t_max_ms; /* of those that go */
 };
 
 static int compare_age(const void *a, const void *b)
@@ -88,6 +89,8 @@ static void let_go(struct retained *r, const struct block_info *info)
 {
     r->ulids[r->n++] = info->ulid;
     r->bytes += info->file_bytes;
+    r->t_min_ms = MIN_OF(r->t_min_ms, info->t_min_ms);
+    r->t_max_ms = MAX_OF(r->t_max_ms, info->t_max_ms);
     r->bytes_left -= info->file_bytes;
 }
 
@@ -95,6 +98,8 @@ static enum err_code retained_init(struct retained *r, const struct view *view, 
 {
     size_t n = MAX_OF(view->n_blocks, (size_t)1);
     *r = (struct retained){.view = view,
+                           .t_min_ms = INT64_MAX,
+                           .t_max_ms = INT64_MIN,
                            .oldest = mem_calloc(MEM_STORAGE, n, sizeof(struct block *)),
                            .ulids = mem_calloc(MEM_STORAGE, n, sizeof(struct ulid))};
     if (!r->oldest || !r->ulids) return err_set(err, ERR_NO_MEMORY, "no memory for retention");
@@ -115,6 +120,7 @@ static enum err_code let_all_go(struct tenant *t, struct retained *r, const char
     if (r->n == 0) return ERR_OK;
     enum err_code rc = tenant_swap_blocks(t, &swap, &in_doubt, err);
     if (rc) return rc;
+    tenant_changed(t, r->t_min_ms, r->t_max_ms);
     metric_add(e->metrics.retention_blocks, r->n);
     metric_add(e->metrics.retention_bytes, r->bytes);
     log_msg(e->env.log, LOG_INFO, "blocks beyond retention removed",

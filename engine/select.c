@@ -29,7 +29,22 @@ struct engine_select {
     struct select_item *items;
     size_t n, cap;
     int64_t mint_ms, maxt_ms;
+    struct select_bounds bounds;
 };
+
+/* ---- bounds ---- */
+
+#define SERIES_PER_POLL 1024
+
+/* Called for each series that is found, n so far. */
+static enum err_code check_bounds(const struct engine_select *sel, size_t n, struct err *err)
+{
+    const struct select_bounds *b = &sel->bounds;
+    if (UNLIKELY(b->series_max && n > b->series_max))
+        return err_set(err, ERR_LIMIT, "more than %zu series match", b->series_max);
+    if (UNLIKELY(b->poll && n % SERIES_PER_POLL == 0)) return b->poll(b->ctx, err);
+    return ERR_OK;
+}
 
 /* ---- the head ---- */
 
@@ -118,6 +133,7 @@ static enum err_code select_head(struct engine_select *sel, const struct matcher
     if (!rc)
         n = tenant_keep_overlapping(sel->tenant, sel->view->flushed_gen, sel->mint_ms, sel->maxt_ms,
                                     ids, n);
+    if (!rc && n) rc = check_bounds(sel, n, err);
     if (!rc) rc = registry_sort(reg, ids, n, err);
     if (!rc) rc = add_head_items(sel, ids, n, err);
     rwlock_release(&reg->lock);
@@ -189,7 +205,8 @@ static enum err_code join_series(struct join *join, uint32_t block_idx, uint32_t
     if (at) {
         arena_rewind(&sel->arena, mark);
     } else {
-        rc = add_block_item(sel, labels, err);
+        rc = check_bounds(sel, sel->n + 1, err);
+        if (!rc) rc = add_block_item(sel, labels, err);
         at = (uint32_t)sel->n;
         if (!rc) rc = join_note(join, tag, at, err);
         if (rc) return rc;
@@ -223,6 +240,7 @@ static enum err_code join_block(struct join *join, uint32_t block_idx,
         bool overlaps = inside;
         if (!inside) rc = block_overlaps(block, ids[i], sel->mint_ms, sel->maxt_ms, &overlaps, err);
         if (!rc && overlaps) rc = join_series(join, block_idx, ids[i], err);
+        if (!rc && i % SERIES_PER_POLL == 0) rc = check_bounds(sel, 0, err);
     }
     arena_release(&scratch);
     return rc;
@@ -279,6 +297,15 @@ enum err_code tenant_select(struct tenant *t, const struct matcher *matchers, si
                             int64_t mint_ms, int64_t maxt_ms, struct engine_select **out,
                             struct err *err)
 {
+    static const struct select_bounds none = {0};
+    return tenant_select_bounded(t, matchers, n_matchers, mint_ms, maxt_ms, &none, out, err);
+}
+
+enum err_code tenant_select_bounded(struct tenant *t, const struct matcher *matchers,
+                                    size_t n_matchers, int64_t mint_ms, int64_t maxt_ms,
+                                    const struct select_bounds *bounds, struct engine_select **out,
+                                    struct err *err)
+{
     *out = NULL;
     enum err_code rc = engine_admit(t->engine, ENGINE_QUERY, err);
     if (rc) return rc;
@@ -287,6 +314,7 @@ enum err_code tenant_select(struct tenant *t, const struct matcher *matchers, si
     sel->tenant = t;
     sel->mint_ms = mint_ms;
     sel->maxt_ms = maxt_ms;
+    sel->bounds = *bounds;
     arena_init(&sel->arena, MEM_QUERY, 0);
     lock_init(&sel->lock, LOCK_TENANT_GATE);
     /* The view first: what a flush moves out of the head after this is kept there for it. */

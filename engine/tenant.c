@@ -134,6 +134,7 @@ enum err_code tenant_new(struct engine *engine, const struct catalog_tenant *row
     rwlock_init(&t->gate, LOCK_TENANT_GATE);
     lock_init(&t->flush_lock, LOCK_TENANT_FLUSH);
     lock_init(&t->metadata_lock, LOCK_INTERN);
+    changes_init(&t->changes);
     enum err_code rc = views_init(&t->views, err);
     t->name = mem_calloc(MEM_REGISTRY, row->name.len + 1, 1);
     if (!rc && !t->name) rc = err_set(err, ERR_NO_MEMORY, "no memory for a tenant");
@@ -161,6 +162,7 @@ void tenant_free(struct tenant *t)
     registry_each(&t->registry, drop_chunks, t);
     registry_release(&t->registry);
     views_release(&t->views);
+    changes_release(&t->changes);
     tenant_metadata_free(t);
     rwlock_destroy(&t->gate);
     lock_destroy(&t->flush_lock);

@@ -11,6 +11,7 @@
 #define QUIPU_ENGINE_TENANT_H
 
 #include "base/metric.h"
+#include "engine/changes.h"
 #include "engine/compact.h"
 #include "engine/engine.h"
 #include "engine/head.h"
@@ -63,6 +64,7 @@ struct tenant {
     struct compact_memory compact;
 
     struct views views;
+    struct changes changes;
     _Atomic uint64_t first_pos, held_pos; /* see above; sequentially consistent */
     _Atomic int64_t first_arrival_ns; /* of the first write since the last cut; 0: none. relaxed */
     struct time_range range, old_range; /* of this generation, and of older ones in the head */

@@ -407,8 +407,9 @@ static struct write_op *op_new(struct engine *e, write_done_fn *done, void *arg)
 }
 
 /* Logs and inserts what is left of the batch. */
-static enum err_code write_good(struct tenant *t, struct write_batch *b, struct write_scratch *x,
-                                write_done_fn *done, void *arg, struct err *err)
+static enum err_code write_good(struct tenant *t, struct write_batch *b, int64_t min_ms,
+                                struct write_scratch *x, write_done_fn *done, void *arg,
+                                struct err *err)
 {
     struct write_op *op = op_new(t->engine, done, arg);
     if (!op) return err_set(err, ERR_NO_MEMORY, "no memory for a write");
@@ -426,7 +427,8 @@ static enum err_code write_good(struct tenant *t, struct write_batch *b, struct 
     enum err_code head_rc = insert_floats(&w, &counts, &why);
     if (!head_rc) head_rc = insert_histograms(&w, &counts, &why);
     tenant_count(t, &counts);
-    wal_coming(t->engine->wal, 1); /* until tenant_write_end */
+    changes_note_samples(&t->changes, min_ms); /* before anybody is told that they are stored */
+    wal_coming(t->engine->wal, 1);             /* until tenant_write_end */
     op_release(op, head_rc);
     return ERR_OK;
 }
@@ -447,7 +449,7 @@ enum err_code tenant_write(struct tenant *t, struct write_batch *b, write_done_f
     if (!x) return err_set(err, ERR_NO_MEMORY, "no memory for a write");
     /* Before the samples: a reader that sees one must not miss it for its time. */
     time_range_add(&t->range, min_ms, max_ms);
-    rc = write_good(t, b, x, done, arg, err);
+    rc = write_good(t, b, min_ms, x, done, arg, err);
     scratch_give(t->engine, x);
     return rc;
 }
