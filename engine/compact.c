@@ -141,6 +141,7 @@ static enum err_code run_merge(struct job *job, const struct compact_job *plan, 
                                struct err *err)
 {
     struct tenant *t = job->t;
+    struct tombstone_set *deleted = tombstones_take(&t->tombstones);
     struct compact_merge merge = {.env = &t->engine->env,
                                   .rng = &t->engine->compactor.rng,
                                   .dir = t->blocks_dir,
@@ -149,13 +150,16 @@ static enum err_code run_merge(struct job *job, const struct compact_job *plan, 
                                   .grid = plan->grid,
                                   .sequence = plan->sequence,
                                   .incarnation = t->incarnation,
-                                  .series_max = SERIES_MAX,
+                                  .series_max = job->n > 1 ? SERIES_MAX : UINT32_MAX,
                                   .pause = pause_merge,
-                                  .pause_ctx = pace};
+                                  .pause_ctx = pace,
+                                  .drop = deleted ? tombstone_set_drop : NULL,
+                                  .drop_ctx = deleted};
     enum err_code rc = check_space(job, err);
     if (!rc) rc = open_sources(job, err);
     if (!rc) rc = compact_merge(&merge, &job->outputs, &job->stats, err);
     close_sources(job);
+    tombstone_set_give(deleted);
     return rc;
 }
 
@@ -378,6 +382,33 @@ static struct compact_when when_now(const struct tenant *t)
                                      atomic_load_explicit(&t->retention_ms, memory_order_relaxed)};
 }
 
+/* ---- a block without what is deleted of it ---- */
+
+enum err_code compactor_rewrite(struct tenant *t, struct block *block, bool gentle,
+                                struct compact_stats *stats, bool *hopeless, struct err *err)
+{
+    struct compact_when when = when_now(t);
+    struct compact_limits limits = limits_of(t);
+    struct job job = {.t = t, .n = 1, .held = {block_ref(block)}};
+    struct compact_job plan = {
+        .n = 1, .sequence = block_info(block)->sequence, .grid = compact_grid_at(&when, &limits)};
+    struct pace pace = {.engine = t->engine, .gentle = gentle};
+    enum err_code rc = run_job(&job, &plan, &pace, err);
+    *stats = job.stats;
+    if (rc && !sources_are_there(&job)) rc = ERR_OK; /* retention was faster */
+    if (rc) err_context(err, "removing deleted samples of tenant %s", t->name);
+    *hopeless = rc && is_hopeless(rc);
+    if (rc && rc != ERR_SHUTDOWN) {
+        metric_inc(t->engine->compactor.metrics.failures);
+        if (!*hopeless) back_off(t->engine);
+        log_msg(t->engine->env.log, LOG_ERROR, "deleted samples stay in a block",
+                LOG_STR("tenant", tenant_name(t)), LOG_CSTR("block", block_info(block)->ulid.text),
+                LOG_ERR(err));
+    }
+    block_unref(job.held[0]);
+    return rc;
+}
+
 /* ---- in the background ---- */
 
 static bool worth_a_look(const struct tenant *t, uint64_t view, int64_t now_ns)
@@ -403,6 +434,7 @@ enum err_code compactor_step(struct engine *e, struct err *err)
     int64_t now_ns = clock_mono_ns(e->env.clock);
     bool may = now_ns >= c->retry_ns && pressure_level(&e->pressure) < PRESSURE_SERIES;
     size_t n = may ? engine_count_tenants(e) : 0, first = c->next_tenant;
+    if (may) rc = deletes_step(e, &did, err);
     for (size_t i = 0; i < n && !did && !rc; i++) {
         struct tenant *t = engine_tenant_at(e, (first + i) % n);
         if (!worth_a_look(t, view_number(t), now_ns)) continue;

@@ -48,6 +48,11 @@ MUST_USE enum err_code compactor_start(struct engine *engine, struct err *err);
 MUST_USE enum err_code compact_rehearse(struct tenant *tenant, const struct compact_when *when,
                                         const struct compact_limits *limits,
                                         struct engine_compact_report *report, struct err *err);
+/* One block written again without what is deleted of it. Under compactor.lock. gentle: nobody waits for it.
+ * *hopeless: the failure is the block's; it is logged, as the others are, and no reason to wait. */
+MUST_USE enum err_code compactor_rewrite(struct tenant *tenant, struct block *block, bool gentle,
+                                         struct compact_stats *stats, bool *hopeless,
+                                         struct err *err);
 /* Ends the thread and what it is at. */
 void compactor_stop(struct engine *engine);
 /* One merge at most, of some tenant: what the owner's steps do without a thread. */

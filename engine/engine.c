@@ -25,6 +25,7 @@ struct engine_config engine_config_default(const char *data_dir)
                                   .wal_held_bytes_max = UINT64_C(256) << 20,
                                   .wal_queue_bytes_max = (size_t)64 << 20,
                                   .work_bytes_max = (size_t)256 << 20,
+                                  .delete_rest_ms = INT64_C(5) * 60 * 1000,
                                   .compact = true};
 }
 
@@ -96,14 +97,26 @@ enum err_code engine_add_tenant(struct engine *e, const struct catalog_tenant *r
     return ERR_OK;
 }
 
+void engine_hide_tenant(struct engine *e, const struct tenant *t)
+{
+    rwlock_write(&e->tenants_lock);
+    for (size_t i = 0; i < e->n_tenants; i++) {
+        if (e->tenants[i] != t) continue;
+        idmap_remove(&e->tenants_by_name, name_tag(tenant_name(t)), (uint32_t)i + 1);
+        e->n_hidden++;
+    }
+    rwlock_release(&e->tenants_lock);
+}
+
 /* Under create_lock. */
 static enum err_code create_tenant(struct engine *e, struct str name, struct tenant **out,
                                    struct err *err)
 {
     *out = engine_find_tenant(e, name);
     if (*out) return ERR_OK; /* somebody was faster */
-    if (e->n_tenants >= e->config.tenants_max)
-        return err_set(err, ERR_LIMIT, "there are %zu tenants, at most %zu", e->n_tenants,
+    size_t n = e->n_tenants - e->n_hidden;
+    if (n >= e->config.tenants_max)
+        return err_set(err, ERR_LIMIT, "there are %zu tenants, at most %zu", n,
                        e->config.tenants_max);
     struct catalog_tenant row;
     enum err_code rc = catalog_tenant(e->catalog, name, clock_wall_ms(e->env.clock), &row, err);
@@ -301,8 +314,10 @@ static enum err_code step_retention(struct engine *e, int64_t now_ns, struct err
     struct err one;
     if (e->last_retain_ns && now_ns - e->last_retain_ns < RETAIN_NS) return ERR_OK;
     e->last_retain_ns = now_ns;
-    for (size_t i = 0; (t = engine_tenant_at(e, i)) != NULL; i++)
+    for (size_t i = 0; (t = engine_tenant_at(e, i)) != NULL; i++) {
         keep_first(&first, tenant_retain(t, &one), err, &one);
+        keep_first(&first, tenant_expire_tombstones(t, &one), err, &one);
+    }
     return first;
 }
 
@@ -322,19 +337,34 @@ static enum err_code step_wal_cut(struct engine *e, struct err *err)
     return rc ? rc : wal_cut(e->wal, keep, err);
 }
 
+/* A tenant of that name is there again; the name's metrics are its own. */
+static bool tenant_has_heir(struct tenant *t)
+{
+    return engine_find_tenant(t->engine, tenant_name(t)) != NULL;
+}
+
 static void step_metrics(struct engine *e)
 {
     struct tenant *t;
     int64_t bytes = atomic_load_explicit(&e->head_bytes, memory_order_relaxed);
+    struct tombstone_stats sum = {0}, deleted;
     metric_set(e->metrics.head_bytes, (double)bytes);
     for (size_t i = 0; (t = engine_tenant_at(e, i)) != NULL; i++) {
         struct tenant_stats stats;
+        tenant_tombstone_stats(t, &deleted);
+        sum.tombstones += deleted.tombstones;
+        sum.blocks_pending += deleted.blocks_pending;
+        sum.bytes_pending += deleted.bytes_pending;
+        if (atomic_load(&t->state) == TENANT_DELETED && tenant_has_heir(t)) continue;
         tenant_stats(t, &stats);
         metric_set(t->metrics.series, (double)stats.series_active);
         for (size_t level = 0; level < TENANT_LEVELS; level++)
             metric_set(t->metrics.blocks[level], (double)stats.blocks_by_level[level]);
         metric_set(t->metrics.block_bytes, (double)stats.block_bytes);
     }
+    metric_set(e->metrics.tombstones, (double)sum.tombstones);
+    metric_set(e->metrics.tombstone_blocks, (double)sum.blocks_pending);
+    metric_set(e->metrics.tombstone_bytes, (double)sum.bytes_pending);
 }
 
 enum err_code engine_step(struct engine *e, struct err *err)
@@ -345,6 +375,7 @@ enum err_code engine_step(struct engine *e, struct err *err)
     int64_t now_ns = clock_mono_ns(e->env.clock);
     keep_first(&first, step_budget(e, now_ns, &one), err, &one);
     keep_first(&first, step_flushes(e, now_ns, &one), err, &one);
+    keep_first(&first, engine_resolve_doubts(e, &one), err, &one);
     keep_first(&first, step_retention(e, now_ns, &one), err, &one);
     keep_first(&first, step_wal_cut(e, &one), err, &one);
     step_memory(e, now_ns);
@@ -444,6 +475,13 @@ static void metrics_open(struct engine *e)
             "How near memory.limit is: 0 far, 1 heads are flushed early, 2 new series are "
             "refused, 3 writes and new queries, 4 running queries.",
             ""),
+        .tombstones =
+            metric_gauge(m, "quipu_tombstones", "Deletes of series that are not cleaned yet.", ""),
+        .tombstone_blocks = metric_gauge(m, "quipu_tombstone_blocks_pending",
+                                         "Blocks that still hold deleted samples.", ""),
+        .tombstone_bytes = metric_gauge(
+            m, "quipu_tombstone_bytes_pending",
+            "Size of the blocks that still hold deleted samples, and will be written again.", ""),
         .flush_seconds = metric_histogram(m, "quipu_flush_seconds", "Time of a flush of one head.",
                                           "", METRIC_SECONDS, METRIC_SECONDS_N)};
 }

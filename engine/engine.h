@@ -20,6 +20,12 @@ struct engine; /* from engine_open() */
 struct tenant; /* valid while the engine is open */
 struct series; /* one live series of a tenant; valid between tenant_write_begin() and _end() */
 
+/* How matchers with regular expressions that are kept (of what was deleted) come to life again; query/matcher_regex.h. */
+struct engine_regex {
+    /* Fills re_match, re, literals and prefix of a matcher that has the rest. `*owned`: for free(). */
+    enum err_code (*compile)(struct matcher *matcher, void **owned, struct err *err);
+    void (*free)(void *owned);
+};
 struct engine_config {
     const char *data_dir;
     int64_t retention_ms;     /* 0: for ever. Whole blocks go when all of them is older */
@@ -46,6 +52,10 @@ struct engine_config {
     bool compact; /* true: blocks are merged in the background; engine_compact works anyway */
     uint64_t
         compact_rate; /* bytes read and written in a second by that, about; 0: as fast as it goes */
+    int64_t
+        delete_rest_ms; /* 5 min: blocks with deleted samples are written again when a delete is older */
+    struct engine_regex
+        regex; /* none: what was deleted by a regular expression is ERR_UNSUPPORTED, also at the start */
 };
 struct engine_override {
     struct str tenant;
@@ -67,6 +77,26 @@ MUST_USE enum err_code engine_close(struct engine *engine, bool flush, struct er
 /* One round of background work: due flushes, WAL cut, retention. The engine's own thread calls it every second;
  * without env->threads the owner does, and it merges blocks, too. */
 MUST_USE enum err_code engine_step(struct engine *engine, struct err *err);
+/* Forgets what was deleted of a tenant (NULL: of all) up to now, after it was removed from all files: heads are
+ * flushed and blocks with deleted samples written again. Samples of that time may be written anew afterwards. ERR_BUSY:
+ * such samples kept coming meanwhile; what was deleted stays deleted. */
+struct engine_clean_report {
+    uint64_t tombstones;                        /* forgotten */
+    uint64_t blocks, bytes_before, bytes_after; /* written again */
+};
+MUST_USE enum err_code engine_clean_tombstones(struct engine *engine, struct tenant *tenant,
+                                               struct engine_clean_report *report, struct err *err);
+/* Deletes a tenant and all it has, durably when the call returns: one transaction of the catalog, then files. What is
+ * in the log of it is skipped, also by a start. A write that is under way fails (ERR_SHUTDOWN), a select keeps what
+ * it has. The name may be used at once for a new tenant, which shares nothing with the old one. ERR_NOT_FOUND. */
+struct tenant_delete_report {
+    uint64_t
+        series; /* with samples; when memory does not allow to count: of the largest block or the head */
+    uint64_t samples; /* in blocks and in the head, repeated ones counted */
+    uint64_t blocks, bytes;
+};
+MUST_USE enum err_code engine_delete_tenant(struct engine *engine, struct str name,
+                                            struct tenant_delete_report *report, struct err *err);
 /* Waits until all that was written before is durable, or failed (the error). Without env->threads: does it, and
  * completions run inside. */
 MUST_USE enum err_code engine_commit(struct engine *engine, struct err *err);
@@ -197,6 +227,32 @@ MUST_USE enum err_code series_labels(struct tenant *tenant, struct series *serie
 MUST_USE enum err_code tenant_put_metadata(struct tenant *tenant,
                                            const struct catalog_metadata *items, size_t n,
                                            struct err *err);
+
+/* ---- deleting ---- */
+
+struct matcher_set {
+    const struct matcher *items; /* all must match; regular expressions are compiled anew */
+    size_t n;                    /* 0: every series */
+};
+/* Samples with mint_ms <= t <= maxt_ms, but no later than now, of series that match all of one set's matchers are gone
+ * from every answer and stay so, also those that come late, until engine_clean_tombstones. Durable when the call
+ * returns. Their bytes go when heads are flushed and, by and by, as blocks are written again.
+ * ERR_LIMIT: too many deletes that were not cleaned. */
+MUST_USE enum err_code tenant_delete(struct tenant *tenant, const struct matcher_set *sets,
+                                     size_t n_sets, int64_t mint_ms, int64_t maxt_ms,
+                                     struct err *err);
+struct tenant_delete_preview {
+    uint64_t series, samples; /* that a delete would hide now */
+};
+MUST_USE enum err_code tenant_delete_preview(struct tenant *tenant, const struct matcher_set *sets,
+                                             size_t n_sets, int64_t mint_ms, int64_t maxt_ms,
+                                             struct tenant_delete_preview *out, struct err *err);
+struct tombstone_stats {
+    uint64_t tombstones;
+    uint64_t blocks_pending,
+        bytes_pending; /* blocks with samples that are deleted, as far as known */
+};
+void tenant_tombstone_stats(struct tenant *tenant, struct tombstone_stats *out);
 
 /* ---- reading ---- */
 

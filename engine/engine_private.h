@@ -12,6 +12,7 @@ struct engine_metrics {
     struct metric *retention_blocks, *retention_bytes;
     struct metric *refused[2]; /* by enum engine_work */
     struct metric *memory_level;
+    struct metric *tombstones, *tombstone_bytes, *tombstone_blocks;
     struct metric_histogram *flush_seconds;
 };
 
@@ -49,6 +50,7 @@ struct engine {
     struct rwlock tenants_lock; /* rank LOCK_LEAF; guards the table: */
     struct tenant **tenants;    /* never removed */
     size_t n_tenants, tenants_cap;
+    size_t n_hidden;              /* of them, those deleted */
     struct idmap tenants_by_name; /* tag of the name -> index + 1 */
 
     struct lock scratch_lock; /* rank LOCK_LEAF; guards scratch */
@@ -91,6 +93,8 @@ struct tenant *engine_tenant_at(struct engine *engine, size_t i);
 MUST_USE enum err_code engine_add_tenant(struct engine *engine, const struct catalog_tenant *row,
                                          struct tenant **out, struct err *err);
 size_t engine_count_tenants(struct engine *engine);
+/* One that is deleted: its name is free. */
+void engine_hide_tenant(struct engine *engine, const struct tenant *tenant);
 /* NULL: none. */
 struct tenant *engine_find_tenant(struct engine *engine, struct str name);
 /* Beyond it the largest heads are flushed, beyond twice as much writes are refused: by configuration, and by what the

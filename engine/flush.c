@@ -33,7 +33,9 @@ struct flush {
     struct label *labels;
     size_t labels_cap;
     struct samples samples;
-    struct arena arena; /* histograms of one series, or of a part of its time */
+    struct arena arena;            /* histograms of one series, or of a part of its time */
+    struct tombstone_set *deleted; /* NULL: nothing of the head's time */
+    struct arena ranges;
     uint32_t series_ids
         [SLOTS]; /* of the current series in each slot's block; BLOCK_NO_SERIES: not yet */
 };
@@ -106,6 +108,18 @@ static int64_t split_span(const struct flush *f, int64_t mint_ms, int64_t maxt_m
     return (int64_t)((uint64_t)mint_ms + ((uint64_t)maxt_ms - (uint64_t)mint_ms) / 2);
 }
 
+/* What was deleted never becomes a block. */
+static enum err_code drop_deleted(struct flush *f, struct labels labels, struct err *err)
+{
+    struct compact_range *ranges;
+    size_t n;
+    arena_reset(&f->ranges);
+    enum err_code rc = tombstone_set_ranges(f->deleted, labels, INT64_MIN, INT64_MAX, &f->ranges,
+                                            &ranges, &n, err);
+    if (!rc) ranges_cut(&f->samples, ranges, n);
+    return rc;
+}
+
 /* Decoded, wide histograms are a hundred times what they are in the head: so many samples at once as fit into the
  * budget, at least one. */
 static enum err_code write_span(struct flush *f, const struct series *s, int64_t mint_ms,
@@ -122,7 +136,9 @@ static enum err_code write_span(struct flush *f, const struct series *s, int64_t
         return rc ? rc : write_span(f, s, mid_ms + 1, maxt_ms, err);
     }
     if (rc || f->samples.n == 0) return rc;
-    return write_runs(f, labels_of(f, s), err);
+    struct labels labels = labels_of(f, s);
+    if (f->deleted) rc = drop_deleted(f, labels, err);
+    return rc ? rc : write_runs(f, labels, err);
 }
 
 static enum err_code write_series(struct flush *f, const struct series *s, struct err *err)
@@ -265,6 +281,8 @@ static void flush_release(struct flush *f)
     mem_free(f->labels);
     samples_release(&f->samples);
     arena_release(&f->arena);
+    arena_release(&f->ranges);
+    tombstone_set_give(f->deleted);
 }
 
 /* ---- the cut ---- */
@@ -305,6 +323,8 @@ static enum err_code flush_run(struct tenant *t, struct flush *f, bool recoverin
     f->newest_window = window_of(MAX_OF(atomic_load(&t->old_range.max_ms), 0));
     samples_init(&f->samples, MEM_HEAD, &f->arena);
     arena_init(&f->arena, MEM_HEAD, 0);
+    arena_init(&f->ranges, MEM_HEAD, 0);
+    f->deleted = tombstones_take(&t->tombstones);
     enum err_code rc = tenant_check_catalog(t, err);
     if (!rc) rc = flush_write(f, err);
     if (!rc) rc = flush_publish(f, recovering, err);
@@ -408,6 +428,8 @@ static uint32_t idle_gen(struct tenant *t)
     int64_t now_ns = clock_mono_ns(t->engine->env.clock);
     int64_t window_ns =
         1000000 * atomic_load_explicit(&t->engine->limits.flush_window_ms, memory_order_relaxed);
+    if (atomic_load_explicit(&t->state, memory_order_relaxed) == TENANT_DELETED)
+        return t->gen - 1; /* all it has */
     if (t->cut_mark.gen && now_ns - t->cut_mark.mono_ns >= window_ns) return t->cut_mark.gen;
     if (t->idle_mark.gen && now_ns - t->idle_mark.mono_ns >= window_ns) {
         uint32_t gen = t->idle_mark.gen;
@@ -475,6 +497,7 @@ static void sweep_locked(struct tenant *t)
         if (t->swept_gen == t->cut_mark.gen) time_range_clear(&t->old_range);
         if (sweep.n_ended && !t->registry.loading) cull(t, &sweep);
         if (sweep.idle_gen <= t->swept_gen) t->culled_gen = MAX_OF(t->culled_gen, sweep.idle_gen);
+        if (t->culled_gen >= atomic_load(&t->ghost_gen)) atomic_store(&t->ghost_gen, 0);
         views_oldest(&t->views, &oldest, &sweep.gen_last);
     }
     registry_reclaim(&t->registry, oldest);

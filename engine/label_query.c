@@ -92,14 +92,96 @@ static enum err_code texts_finish(struct texts *texts, struct arena *arena, stru
 
 /* ---- from the index ---- */
 
-/* NULL name: names. Texts of the registry live as long as the view is held. */
-static enum err_code head_texts(struct tenant *t, const struct str *name, int64_t mint_ms,
-                                int64_t maxt_ms, struct texts *texts, struct err *err)
+struct label_query {
+    const struct str *name; /* NULL: names are asked for */
+    const struct matcher *matchers;
+    size_t n_matchers;
+    int64_t mint_ms, maxt_ms;
+    const struct tombstone_set *deleted; /* NULL: nothing of that time */
+    bool *touches;                       /* by tombstone: some source has series that it touches */
+};
+
+/* Which series each tombstone of the query's time touches; `select` asks one source. */
+struct touched {
+    uint32_t *ids; /* ascending, unique, in the arena */
+    size_t n;
+};
+typedef enum err_code touched_select_fn(void *source, const struct tombstone_view *v,
+                                        struct arena *arena, uint32_t **ids, size_t *n,
+                                        struct err *err);
+
+static enum err_code select_in_registry(void *source, const struct tombstone_view *v,
+                                        struct arena *arena, uint32_t **ids, size_t *n,
+                                        struct err *err)
 {
-    int64_t min_ms, max_ms;
+    return registry_select(source, v->matchers, v->n_matchers, arena, ids, n, err);
+}
+
+static enum err_code select_in_block(void *source, const struct tombstone_view *v,
+                                     struct arena *arena, uint32_t **ids, size_t *n,
+                                     struct err *err)
+{
+    const struct block_info *info = block_info(source);
+    *n = 0;
+    if (v->mint_ms > info->t_max_ms || v->maxt_ms < info->t_min_ms) return ERR_OK;
+    return block_select(source, v->matchers, v->n_matchers, arena, ids, n, err);
+}
+
+/* The union of two ascending lists. */
+static enum err_code touched_add(struct touched *all, const uint32_t *ids, size_t n,
+                                 struct arena *arena, struct err *err)
+{
+    uint32_t *both = ARENA_ARRAY(arena, uint32_t, MAX_OF(all->n + n, (size_t)1));
+    if (!both) return arena_fail(arena, err);
+    size_t i = 0, k = 0, to = 0;
+    while (i < all->n || k < n) {
+        bool first = k == n || (i < all->n && all->ids[i] <= ids[k]);
+        uint32_t id = first ? all->ids[i] : ids[k];
+        if (i < all->n && all->ids[i] == id) i++;
+        if (k < n && ids[k] == id) k++;
+        both[to++] = id;
+    }
+    all->ids = both;
+    all->n = to;
+    return ERR_OK;
+}
+
+static enum err_code touched_init(struct touched *all, const struct label_query *q,
+                                  touched_select_fn *select, void *source, struct arena *arena,
+                                  struct err *err)
+{
     enum err_code rc = ERR_OK;
-    tenant_head_range(t, &min_ms, &max_ms);
-    if (min_ms > maxt_ms || max_ms < mint_ms) return ERR_OK;
+    *all = (struct touched){NULL, 0};
+    for (size_t i = 0; !rc && q->deleted && i < q->deleted->n; i++) {
+        struct tombstone_view v = tombstone_view(q->deleted->items[i]);
+        uint32_t *ids = NULL;
+        size_t n = 0;
+        if (v.mint_ms > q->maxt_ms || v.maxt_ms < q->mint_ms) continue;
+        rc = select(source, &v, arena, &ids, &n, err);
+        if (!rc && n) {
+            q->touches[i] = true;
+            rc = touched_add(all, ids, n, arena, err);
+        }
+    }
+    return rc;
+}
+
+/* Takes them out of an ascending list; returns how many are left. */
+static size_t without_touched(const struct touched *all, uint32_t *ids, size_t n)
+{
+    size_t to = 0, k = 0;
+    for (size_t i = 0; i < n; i++) {
+        while (k < all->n && all->ids[k] < ids[i]) k++;
+        if (k == all->n || all->ids[k] != ids[i]) ids[to++] = ids[i];
+    }
+    return to;
+}
+
+/* NULL name: names. Texts of the registry live as long as the view is held. */
+static enum err_code head_texts(struct tenant *t, const struct str *name, struct texts *texts,
+                                struct err *err)
+{
+    enum err_code rc = ERR_OK;
     struct registry *reg = &t->registry;
     rwlock_read(&reg->lock);
     if (name) {
@@ -143,27 +225,7 @@ static enum err_code block_texts(struct block *block, const struct str *name, st
     return rc;
 }
 
-static enum err_code index_texts(struct tenant *t, const struct view *view, const struct str *name,
-                                 int64_t mint_ms, int64_t maxt_ms, struct arena *scratch,
-                                 struct texts *texts, struct err *err)
-{
-    enum err_code rc = head_texts(t, name, mint_ms, maxt_ms, texts, err);
-    for (size_t i = 0; !rc && i < view->n_blocks; i++) {
-        const struct block_info *info = block_info(view->blocks[i]);
-        if (info->t_min_ms > maxt_ms || info->t_max_ms < mint_ms) continue;
-        rc = block_texts(view->blocks[i], name, scratch, texts, err);
-    }
-    return rc;
-}
-
 /* ---- from series: unlike a select, nothing is joined or sorted ---- */
-
-struct label_query {
-    const struct str *name; /* NULL: names are asked for */
-    const struct matcher *matchers;
-    size_t n_matchers;
-    int64_t mint_ms, maxt_ms;
-};
 
 static enum err_code labels_texts(const struct label_query *q, struct labels labels,
                                   struct arena *copies, struct texts *texts, struct err *err)
@@ -195,19 +257,18 @@ static enum err_code pairs_texts(const struct registry *reg, const struct series
 }
 
 static enum err_code matched_head(struct tenant *t, const struct view *view,
-                                  const struct label_query *q, struct texts *texts, struct err *err)
+                                  const struct label_query *q, const struct touched *touched,
+                                  struct texts *texts, struct err *err)
 {
-    int64_t min_ms, max_ms;
     struct registry *reg = &t->registry;
     struct arena scratch;
     uint32_t *ids;
     size_t n = 0;
-    tenant_head_range(t, &min_ms, &max_ms);
-    if (min_ms > q->maxt_ms || max_ms < q->mint_ms) return ERR_OK;
     arena_init(&scratch, MEM_QUERY, 0);
     rwlock_read(&reg->lock);
     uint32_t name_id = q->name ? registry_find_name(reg, *q->name) : 0;
     enum err_code rc = registry_select(reg, q->matchers, q->n_matchers, &scratch, &ids, &n, err);
+    if (!rc) n = without_touched(touched, ids, n);
     if (!rc) n = tenant_keep_overlapping(t, view->flushed_gen, q->mint_ms, q->maxt_ms, ids, n);
     for (size_t i = 0; !rc && i < n; i++)
         rc = pairs_texts(reg, series_by_id(reg, ids[i]), q, name_id, texts, err);
@@ -217,16 +278,17 @@ static enum err_code matched_head(struct tenant *t, const struct view *view,
 }
 
 static enum err_code matched_block(struct block *block, const struct label_query *q,
-                                   struct arena *copies, struct texts *texts, struct err *err)
+                                   const struct touched *touched, struct arena *copies,
+                                   struct texts *texts, struct err *err)
 {
     const struct block_info *info = block_info(block);
     bool inside = info->t_min_ms >= q->mint_ms && info->t_max_ms <= q->maxt_ms;
     struct arena scratch;
     uint32_t *ids;
     size_t n = 0;
-    if (info->t_min_ms > q->maxt_ms || info->t_max_ms < q->mint_ms) return ERR_OK;
     arena_init(&scratch, MEM_QUERY, 0);
     enum err_code rc = block_select(block, q->matchers, q->n_matchers, &scratch, &ids, &n, err);
+    if (!rc) n = without_touched(touched, ids, n);
     struct arena_mark mark = arena_mark(&scratch);
     for (size_t i = 0; !rc && i < n; i++) {
         struct labels labels;
@@ -241,17 +303,83 @@ static enum err_code matched_block(struct block *block, const struct label_query
     return rc;
 }
 
-static enum err_code matched_texts(struct tenant *t, const struct view *view,
-                                   const struct label_query *q, struct arena *copies,
-                                   struct texts *texts, struct err *err)
+/* ---- all sources ---- */
+
+/* The index of the head names labels of all its series. With matchers that is too many, and also when some have no
+ * samples left. */
+static enum err_code query_head(struct tenant *t, const struct view *view,
+                                const struct label_query *q, struct texts *texts, struct err *err)
 {
-    enum err_code rc = matched_head(t, view, q, texts, err);
-    for (size_t i = 0; !rc && i < view->n_blocks; i++)
-        rc = matched_block(view->blocks[i], q, copies, texts, err);
+    int64_t min_ms, max_ms;
+    struct registry *reg = &t->registry;
+    struct touched touched;
+    struct arena scratch;
+    tenant_head_range(t, &min_ms, &max_ms);
+    if (min_ms > q->maxt_ms || max_ms < q->mint_ms) return ERR_OK;
+    arena_init(&scratch, MEM_QUERY, 0);
+    rwlock_read(&reg->lock);
+    enum err_code rc = touched_init(&touched, q, select_in_registry, reg, &scratch, err);
+    rwlock_release(&reg->lock);
+    bool ghosts = atomic_load_explicit(&t->ghost_gen, memory_order_relaxed) != 0;
+    if (!rc && (q->n_matchers || touched.n || ghosts))
+        rc = matched_head(t, view, q, &touched, texts, err);
+    else if (!rc)
+        rc = head_texts(t, q->name, texts, err);
+    arena_release(&scratch);
     return rc;
 }
 
-static enum err_code label_query(struct tenant *t, const struct label_query *q,
+static enum err_code query_block(struct block *block, const struct label_query *q,
+                                 struct arena *copies, struct texts *texts, struct err *err)
+{
+    const struct block_info *info = block_info(block);
+    struct touched touched;
+    struct arena scratch;
+    if (info->t_min_ms > q->maxt_ms || info->t_max_ms < q->mint_ms) return ERR_OK;
+    arena_init(&scratch, MEM_QUERY, 0);
+    enum err_code rc = touched_init(&touched, q, select_in_block, block, &scratch, err);
+    if (!rc && (q->n_matchers || touched.n))
+        rc = matched_block(block, q, &touched, copies, texts, err);
+    else if (!rc)
+        rc = block_texts(block, q->name, copies, texts, err);
+    arena_release(&scratch);
+    return rc;
+}
+
+/* Of the series that one tombstone touches, those that have samples left. */
+static enum err_code query_survivors(struct tenant *t, const struct label_query *q,
+                                     const struct tombstone_view *v, struct arena *copies,
+                                     struct texts *texts, struct err *err)
+{
+    size_t n = q->n_matchers + v->n_matchers;
+    struct matcher *both = ARENA_ARRAY(copies, struct matcher, MAX_OF(n, (size_t)1));
+    struct engine_select *sel;
+    if (!both) return arena_fail(copies, err);
+    if (q->n_matchers) memcpy(both, q->matchers, q->n_matchers * sizeof(*both));
+    if (v->n_matchers) memcpy(both + q->n_matchers, v->matchers, v->n_matchers * sizeof(*both));
+    enum err_code rc = tenant_select(t, both, n, q->mint_ms, q->maxt_ms, &sel, err);
+    for (size_t i = 0; !rc && i < select_count(sel); i++)
+        rc = labels_texts(q, select_labels(sel, i), copies, texts, err);
+    select_release(sel);
+    return rc;
+}
+
+static enum err_code query_all(struct tenant *t, const struct view *view,
+                               const struct label_query *q, struct arena *copies,
+                               struct texts *texts, struct err *err)
+{
+    enum err_code rc = query_head(t, view, q, texts, err);
+    for (size_t i = 0; !rc && i < view->n_blocks; i++)
+        rc = query_block(view->blocks[i], q, copies, texts, err);
+    for (size_t i = 0; !rc && q->deleted && i < q->deleted->n; i++) {
+        struct tombstone_view v = tombstone_view(q->deleted->items[i]);
+        bool all = v.mint_ms <= q->mint_ms && v.maxt_ms >= q->maxt_ms;
+        if (q->touches[i] && !all) rc = query_survivors(t, q, &v, copies, texts, err);
+    }
+    return rc;
+}
+
+static enum err_code label_query(struct tenant *t, struct label_query *q,
                                  const struct label_want *want, struct arena *arena,
                                  struct str **out, size_t *n, bool *truncated, struct err *err)
 {
@@ -259,14 +387,19 @@ static enum err_code label_query(struct tenant *t, const struct label_query *q,
     struct arena scratch;
     arena_init(&scratch, MEM_QUERY, 0);
     texts_init(&texts, want);
+    struct tombstone_set *deleted = tombstones_take(&t->tombstones); /* before the view */
     struct view *view = views_take(&t->views);
     enum err_code rc = engine_admit(t->engine, ENGINE_QUERY, err);
-    if (!rc && q->n_matchers)
-        rc = matched_texts(t, view, q, &scratch, &texts, err);
-    else if (!rc)
-        rc = index_texts(t, view, q->name, q->mint_ms, q->maxt_ms, &scratch, &texts, err);
+    if (!rc && tombstone_set_overlaps(deleted, q->mint_ms, q->maxt_ms)) {
+        q->deleted = deleted;
+        q->touches = ARENA_ARRAY(&scratch, bool, deleted->n);
+        if (!q->touches) rc = arena_fail(&scratch, err);
+        for (size_t i = 0; !rc && i < deleted->n; i++) q->touches[i] = false;
+    }
+    if (!rc) rc = query_all(t, view, q, &scratch, &texts, err);
     if (!rc) rc = texts_finish(&texts, arena, out, n, truncated, err);
     views_give(&t->views, view);
+    tombstone_set_give(deleted);
     arena_release(&scratch);
     mem_free(texts.items);
     return rc;
@@ -277,7 +410,7 @@ enum err_code tenant_label_names(struct tenant *t, const struct matcher *matcher
                                  const struct label_want *want, struct arena *arena,
                                  struct str **out, size_t *n, bool *truncated, struct err *err)
 {
-    struct label_query q = {NULL, matchers, n_matchers, mint_ms, maxt_ms};
+    struct label_query q = {NULL, matchers, n_matchers, mint_ms, maxt_ms, NULL, NULL};
     return label_query(t, &q, want, arena, out, n, truncated, err);
 }
 
@@ -286,6 +419,6 @@ enum err_code tenant_label_values(struct tenant *t, struct str name, const struc
                                   const struct label_want *want, struct arena *arena,
                                   struct str **out, size_t *n, bool *truncated, struct err *err)
 {
-    struct label_query q = {&name, matchers, n_matchers, mint_ms, maxt_ms};
+    struct label_query q = {&name, matchers, n_matchers, mint_ms, maxt_ms, NULL, NULL};
     return label_query(t, &q, want, arena, out, n, truncated, err);
 }

@@ -226,6 +226,7 @@ static enum err_code open_tenant(void *ctx, const struct catalog_tenant *row, st
     const struct tenant_list *list = ctx;
     struct tenant *t;
     enum err_code rc = engine_add_tenant(list->engine, row, &t, err);
+    if (!rc) rc = tenant_load_tombstones(t, err);
     return rc ? rc : open_blocks(t, row, list->log_pos, err);
 }
 
@@ -489,6 +490,7 @@ enum err_code engine_recover(struct engine *e, struct err *err)
     struct replay r = {.engine = e};
     struct tenant_list list = {.engine = e};
     enum err_code rc = wal_kept_pos(e->wal, &list.log_pos, err);
+    if (!rc) rc = engine_remove_orphans(e, err);
     if (!rc) rc = catalog_tenants(e->catalog, open_tenant, &list, err);
     if (rc) return rc;
     r.n_tenants = e->n_tenants;

@@ -3,7 +3,10 @@
  *
  * Labels of a series of the head are spelled out when somebody asks for them, some series at a time: counting or
  * summing all needs none, and they are most of a select's memory. Their series stays, as its chunks do, while the view
- * is held. */
+ * is held.
+ *
+ * What is deleted is taken out when the select is made, as ranges of time of the series that it touches; a series that
+ * has nothing else in the select's time is left out. A tenant without deletes of that time pays one look. */
 #include <stdlib.h>
 
 #include "engine/engine_private.h"
@@ -20,6 +23,10 @@ struct select_item {
     struct series *head;  /* NULL: no samples in the head */
     struct series_ref *first, *last;
 };
+struct hidden {
+    struct compact_range *ranges; /* of one item, within the select's time */
+    size_t n;
+};
 struct engine_select {
     struct tenant *tenant;
     struct view *view;
@@ -30,6 +37,7 @@ struct engine_select {
     size_t n, cap;
     int64_t mint_ms, maxt_ms;
     struct select_bounds bounds;
+    struct hidden *hidden; /* by item, in the arena; NULL: nothing is */
 };
 
 /* ---- bounds ---- */
@@ -293,6 +301,96 @@ static enum err_code select_blocks(struct engine_select *sel, const struct match
     return rc;
 }
 
+/* ---- what is deleted ---- */
+
+static enum err_code read_versions(const struct engine_select *sel, const struct select_item *item,
+                                   int64_t mint_ms, int64_t maxt_ms, struct samples *out,
+                                   struct err *err);
+
+struct survey {
+    const struct engine_select *sel;
+    const struct hidden *hidden;
+    bool survives;          /* a sample is left for certain: the ends of a chunk are samples */
+    int64_t from_ms, to_ms; /* around the chunks that may have one between their ends */
+};
+
+static void look_at_end(struct survey *y, int64_t t_ms)
+{
+    if (t_ms >= y->sel->mint_ms && t_ms <= y->sel->maxt_ms &&
+        !ranges_have(y->hidden->ranges, y->hidden->n, t_ms))
+        y->survives = true;
+}
+
+static enum err_code look_at_chunk(void *ctx, const struct chunk_meta *meta, struct err *err)
+{
+    struct survey *y = ctx;
+    (void)err;
+    int64_t from_ms = MAX_OF(meta->t_min_ms, y->sel->mint_ms);
+    int64_t to_ms = MIN_OF(meta->t_max_ms, y->sel->maxt_ms);
+    look_at_end(y, meta->t_min_ms);
+    look_at_end(y, meta->t_max_ms);
+    if (from_ms > to_ms || ranges_cover(y->hidden->ranges, y->hidden->n, from_ms, to_ms))
+        return ERR_OK;
+    y->from_ms = MIN_OF(y->from_ms, from_ms);
+    y->to_ms = MAX_OF(y->to_ms, to_ms);
+    return ERR_OK;
+}
+
+/* Is a sample of the item left? Chunks are read only where their ends do not tell. */
+static enum err_code item_survives(const struct engine_select *sel, const struct select_item *item,
+                                   const struct hidden *hidden, bool *survives, struct err *err)
+{
+    struct survey y = {sel, hidden, false, INT64_MAX, INT64_MIN};
+    enum err_code rc = ERR_OK;
+    *survives = false;
+    if (ranges_cover(hidden->ranges, hidden->n, sel->mint_ms, sel->maxt_ms)) return ERR_OK;
+    for (const struct series_ref *ref = item->first; !rc && !y.survives && ref; ref = ref->next)
+        rc = block_metas(sel->view->blocks[ref->block], ref->id, sel->mint_ms, sel->maxt_ms,
+                         look_at_chunk, &y, err);
+    *survives = y.survives;
+    if (rc || y.survives) return rc;
+    if (item->head) { /* it tells less, and is short */
+        y.from_ms = sel->mint_ms;
+        y.to_ms = sel->maxt_ms;
+    }
+    if (y.from_ms > y.to_ms) return ERR_OK;
+    struct arena arena;
+    struct samples s;
+    arena_init(&arena, MEM_QUERY, 0);
+    samples_init(&s, MEM_QUERY, &arena);
+    rc = read_versions(sel, item, y.from_ms, y.to_ms, &s, err);
+    if (!rc) ranges_cut(&s, hidden->ranges, hidden->n);
+    *survives = s.n > 0;
+    samples_release(&s);
+    arena_release(&arena);
+    return rc;
+}
+
+/* Leaves out the items of which nothing is left, and notes what is hidden of the others. */
+static enum err_code hide_deleted(struct engine_select *sel, const struct tombstone_set *set,
+                                  struct err *err)
+{
+    struct hidden *hidden = ARENA_ARRAY(&sel->arena, struct hidden, MAX_OF(sel->n, (size_t)1));
+    enum err_code rc = hidden ? ERR_OK : arena_fail(&sel->arena, err);
+    size_t to = 0;
+    bool any = false;
+    for (size_t i = 0; !rc && i < sel->n; i++) {
+        bool survives = true;
+        hidden[to] = (struct hidden){NULL, 0};
+        rc = tombstone_set_ranges(set, item_labels(sel, i), sel->mint_ms, sel->maxt_ms, &sel->arena,
+                                  &hidden[to].ranges, &hidden[to].n, err);
+        if (!rc && hidden[to].n)
+            rc = item_survives(sel, &sel->items[i], &hidden[to], &survives, err);
+        if (rc || !survives) continue;
+        any |= hidden[to].n > 0;
+        if (to != i) sel->items[to] = sel->items[i];
+        to++;
+    }
+    if (!rc) sel->n = to;
+    if (any) sel->hidden = hidden;
+    return rc;
+}
+
 enum err_code tenant_select(struct tenant *t, const struct matcher *matchers, size_t n_matchers,
                             int64_t mint_ms, int64_t maxt_ms, struct engine_select **out,
                             struct err *err)
@@ -317,10 +415,14 @@ enum err_code tenant_select_bounded(struct tenant *t, const struct matcher *matc
     sel->bounds = *bounds;
     arena_init(&sel->arena, MEM_QUERY, 0);
     lock_init(&sel->lock, LOCK_TENANT_GATE);
+    struct tombstone_set *deleted = tombstones_take(&t->tombstones); /* before the view */
     /* The view first: what a flush moves out of the head after this is kept there for it. */
     sel->view = views_take(&t->views);
     rc = select_head(sel, matchers, n_matchers, err);
     if (!rc) rc = select_blocks(sel, matchers, n_matchers, err);
+    if (!rc && tombstone_set_overlaps(deleted, mint_ms, maxt_ms))
+        rc = hide_deleted(sel, deleted, err);
+    tombstone_set_give(deleted);
     if (rc) {
         select_release(sel);
         return rc;
@@ -383,18 +485,33 @@ static enum err_code read_versions(const struct engine_select *sel, const struct
     return rc;
 }
 
+/* Into `out`, which is empty. What is hidden is known within the select's time only. */
+static enum err_code read_visible(const struct engine_select *sel, size_t i, int64_t mint_ms,
+                                  int64_t maxt_ms, struct samples *out, struct err *err)
+{
+    const struct hidden *hidden = sel->hidden ? &sel->hidden[i] : NULL;
+    bool cuts = hidden && hidden->n;
+    if (cuts) {
+        mint_ms = MAX_OF(mint_ms, sel->mint_ms);
+        maxt_ms = MIN_OF(maxt_ms, sel->maxt_ms);
+    }
+    if (mint_ms > maxt_ms) return ERR_OK;
+    enum err_code rc = read_versions(sel, &sel->items[i], mint_ms, maxt_ms, out, err);
+    if (!rc && cuts) ranges_cut(out, hidden->ranges, hidden->n);
+    return rc;
+}
+
 enum err_code select_read(struct engine_select *sel, size_t i, int64_t mint_ms, int64_t maxt_ms,
                           struct samples *out, struct err *err)
 {
     ASSERT(i < sel->n);
-    const struct select_item *item = &sel->items[i];
     enum err_code rc = pressure_check(&sel->tenant->engine->pressure, PRESSURE_QUERIES, err);
     if (rc) return rc;
-    if (out->n == 0) return read_versions(sel, item, mint_ms, maxt_ms, out, err);
+    if (out->n == 0) return read_visible(sel, i, mint_ms, maxt_ms, out, err);
     /* Versions are merged among themselves only. */
     struct samples own;
     samples_init(&own, out->owner, out->arena);
-    rc = read_versions(sel, item, mint_ms, maxt_ms, &own, err);
+    rc = read_visible(sel, i, mint_ms, maxt_ms, &own, err);
     for (size_t k = 0; !rc && k < own.n; k++)
         rc = samples_push(out, own.t_ms[k], own.v[k], own.h ? own.h[k] : NULL, err);
     samples_release(&own);

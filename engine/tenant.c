@@ -135,6 +135,7 @@ enum err_code tenant_new(struct engine *engine, const struct catalog_tenant *row
     lock_init(&t->flush_lock, LOCK_TENANT_FLUSH);
     lock_init(&t->metadata_lock, LOCK_INTERN);
     changes_init(&t->changes);
+    tombstones_init(&t->tombstones);
     enum err_code rc = views_init(&t->views, err);
     t->name = mem_calloc(MEM_REGISTRY, row->name.len + 1, 1);
     if (!rc && !t->name) rc = err_set(err, ERR_NO_MEMORY, "no memory for a tenant");
@@ -164,6 +165,8 @@ void tenant_free(struct tenant *t)
     views_release(&t->views);
     changes_release(&t->changes);
     tenant_metadata_free(t);
+    tombstones_release(&t->tombstones);
+    delete_memory_release(&t->deletes);
     rwlock_destroy(&t->gate);
     lock_destroy(&t->flush_lock);
     lock_destroy(&t->metadata_lock);
@@ -226,6 +229,11 @@ uint64_t tenant_held_pos(struct tenant *t)
     return MIN_OF(first, held);
 }
 
+enum err_code tenant_gone(const struct tenant *t, struct err *err)
+{
+    return err_set(err, ERR_SHUTDOWN, "tenant %s is being deleted", t->name);
+}
+
 static uint64_t not_negative(int64_t n)
 {
     return n > 0 ? (uint64_t)n : 0; /* a reader between two halves of a change */
@@ -283,6 +291,8 @@ enum err_code tenant_add_series(struct tenant *t, struct labels labels, uint64_t
                                 struct err *err)
 {
     struct engine_limits *limits = &t->engine->limits;
+    if (UNLIKELY(atomic_load_explicit(&t->state, memory_order_relaxed) != TENANT_ALIVE))
+        return tenant_gone(t, err);
     struct registry_add add = {
         .labels = labels,
         .series_max = atomic_load_explicit(&limits->series_max, memory_order_relaxed),

@@ -13,8 +13,10 @@
 #include "base/metric.h"
 #include "engine/changes.h"
 #include "engine/compact.h"
+#include "engine/delete.h"
 #include "engine/engine.h"
 #include "engine/head.h"
+#include "engine/tombstones.h"
 #include "engine/view.h"
 
 #define POS_NONE UINT64_MAX
@@ -30,6 +32,9 @@ struct idle_mark {
     uint32_t gen;
     int64_t mono_ns;
 };
+
+/* TENANT_DOUBTFUL: whether its deletion reached the disk is not known. Only those alive take writes. */
+enum tenant_state { TENANT_ALIVE, TENANT_DOUBTFUL, TENANT_DELETED };
 
 struct tenant_metrics {
     struct metric *stored, *out_of_order, *duplicate, *overwritten, *series, *block_bytes;
@@ -62,6 +67,12 @@ struct tenant {
     _Atomic int64_t retention_ms; /* of the configuration; relaxed, as the next */
     _Atomic uint64_t retention_bytes;
     struct compact_memory compact;
+    struct delete_memory deletes;
+    struct tombstones tombstones;
+    _Atomic uint32_t state; /* enum tenant_state; changed with the gate alone. relaxed */
+    _Atomic uint32_t
+        ghost_gen; /* series may be in the registry, of this generation or older, that have no
+                                 * samples anywhere, since those were deleted; 0: none. relaxed */
 
     struct views views;
     struct changes changes;
@@ -96,6 +107,8 @@ void time_range_add(struct time_range *range, int64_t min_ms, int64_t max_ms);
 void tenant_head_range(struct tenant *tenant, int64_t *min_ms, int64_t *max_ms);
 /* Adds a batch's changes to the tenant's counters and metrics. */
 void tenant_count(struct tenant *tenant, const struct head_counts *counts);
+/* ERR_SHUTDOWN: the tenant is deleted, or about to be. */
+MUST_USE enum err_code tenant_gone(const struct tenant *tenant, struct err *err);
 /* Position from which the WAL must be kept for the tenant; POS_NONE: nowhere. */
 uint64_t tenant_held_pos(struct tenant *tenant);
 void tenant_metadata_free(struct tenant *tenant);

@@ -440,6 +440,8 @@ enum err_code tenant_write(struct tenant *t, struct write_batch *b, write_done_f
     int64_t min_ms = INT64_MAX, max_ms = INT64_MIN;
     enum err_code rc = engine_admit(t->engine, ENGINE_WRITE, err);
     if (rc) return rc;
+    if (UNLIKELY(atomic_load_explicit(&t->state, memory_order_relaxed) != TENANT_ALIVE))
+        return tenant_gone(t, err);
     filter_times(t, b, result, &min_ms, &max_ms);
     if (b->n == 0 && b->n_histograms == 0) {
         if (done) done(arg, ERR_OK);
