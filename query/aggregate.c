@@ -90,6 +90,8 @@ static enum err_code add_batch(struct op_aggregate *agg, struct eval_batch *batc
         if (agg->class != &AGG_CLASS_COUNT_VALUES)
             rc = agg_group_of(agg, &batch->items[i], &group, err);
         if (!rc) rc = agg->class->add(agg, group, &batch->items[i], err);
+        /* Some aggregations do much for each step. */
+        if (!rc && i % 16 == 15) rc = eval_poll(agg->op.eval, err);
         if (rc) return rc;
     }
     return ERR_OK;

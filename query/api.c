@@ -20,6 +20,11 @@ static const struct error_row ERRORS[API_ERRORS_N] = {
     [API_NOT_FOUND] = {"not_found", 404},
 };
 
+const char *api_outcome_name(size_t outcome)
+{
+    return outcome < API_ERRORS_N ? ERRORS[outcome].name : "success";
+}
+
 void api_error(struct api_call *call, enum api_error error, const char *fmt, ...)
 {
     char text[ERR_TEXT_BYTES + 64];
@@ -75,6 +80,11 @@ bool api_part(struct api_call *call)
 {
     if (call->answered) return false;
     if (call->out.len < API_PART_BYTES && !call->out.failed) return true;
+    call->n_sent += call->out.len;
+    if (call->counting && !call->out.failed) {
+        buf_reset(&call->out);
+        return true;
+    }
     if (!call->begun && !call->out.failed) {
         http_begin(call->req, 200, call->content_type);
         call->begun = true;
@@ -127,11 +137,21 @@ void api_constant(struct api_call *call, const char *json)
     api_finish(call, NULL, STR(""));
 }
 
-struct query_limits api_limits(const struct query_api *api)
+struct query_limits api_limits(const struct api_call *call)
 {
-    struct query_limits limits = api->config.limits;
-    if (api->config.limits_now) api->config.limits_now(api->config.limits_ctx, &limits);
-    return limits;
+    const struct query_api_config *config = &call->api->config;
+    struct query_limits limits = config->limits;
+    if (config->limits_now) config->limits_now(config->limits_ctx, &limits);
+    struct query_limits all = limits;
+    for (size_t i = 0; config->tenant_limits && i < call->n_tenants; i++) {
+        struct query_limits its = limits;
+        config->tenant_limits(config->limits_ctx, call->tenants[i], &its);
+        if (i)
+            query_limits_join(&all, &its);
+        else
+            all = its;
+    }
+    return all;
 }
 
 /* --- requests -------------------------------------------------------------------------------------- */
@@ -229,7 +249,7 @@ static void make_metrics(struct query_api *api)
             "Time of queries, from when a thread took them to the end of the answer.", labels,
             METRIC_SECONDS, METRIC_SECONDS_N);
         for (size_t i = 0; i <= API_ERRORS_N; i++) {
-            const char *outcome = i < API_ERRORS_N ? ERRORS[i].name : "success";
+            const char *outcome = api_outcome_name(i);
             snprintf(labels, sizeof labels, "kind=\"%s\",outcome=\"%s\"", KINDS[kind], outcome);
             api->queries[kind][i] =
                 metric_counter(m, "quipu_queries_total", "Queries by kind and outcome.", labels);
@@ -256,6 +276,9 @@ enum err_code query_api_new(const struct env *env, const struct query_api_backen
         return rc;
     }
     make_metrics(api);
+    active_init(&api->active);
+    top_init(&api->top);
+    query_tenants_init(&api->tenants, env->metrics);
     *out = api;
     return ERR_OK;
 }
@@ -263,6 +286,9 @@ enum err_code query_api_new(const struct env *env, const struct query_api_backen
 void query_api_free(struct query_api *api)
 {
     if (!api) return;
+    active_release(&api->active);
+    top_release(&api->top);
+    query_tenants_release(&api->tenants);
     regex_free(api->cors_origin);
     mem_free(api);
 }
@@ -302,6 +328,10 @@ size_t query_api_routes(struct query_api *api, struct http_route out[QUERY_API_R
         {"/api/v1/status/runtimeinfo", HTTP_GET, false, api_on_runtimeinfo},
         {"/api/v1/status/flags", HTTP_GET, false, api_on_flags},
         {"/api/v1/status/config", HTTP_GET, false, api_on_config},
+        {"/api/v1/status/active_queries", HTTP_GET, false, api_on_active_queries},
+        {"/api/v1/status/active_queries", HTTP_DELETE, false, api_on_cancel_query},
+        {"/api/v1/status/active_queries/cancel", HTTP_POST, false, api_on_cancel_query},
+        {"/api/v1/status/top_queries", HTTP_GET, false, api_on_top_queries},
         {"/api/v1/status/tsdb", HTTP_GET, true, api_on_tsdb},
         {"/api/v1/admin/tsdb/flush", HTTP_POST | HTTP_PUT, true, api_on_flush},
         {"/api/v1/admin/tsdb/compact", HTTP_POST | HTTP_PUT, true, api_on_compact},

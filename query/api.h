@@ -48,6 +48,8 @@ struct query_api_config {
     struct query_limits limits;
     /* Changed settings take effect at the next query if this is set: called with the limits above. */
     void (*limits_now)(void *ctx, struct query_limits *limits);
+    /* What a tenant has of its own, on top of those. NULL: nothing */
+    void (*tenant_limits)(void *ctx, struct str tenant, struct query_limits *limits);
     void *limits_ctx;
     size_t tenants_max;      /* 1; more: X-Scope-OrgID: a|b asks for so many tenants at once */
     struct pool *pool;       /* the evaluator's; NULL: none */

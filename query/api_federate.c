@@ -180,7 +180,7 @@ static enum err_code put_item(struct federate *f, const struct federate_item *it
 static void answer(struct federate *f)
 {
     struct api_call *call = &f->call;
-    struct query_limits limits = api_limits(call->api);
+    struct query_limits limits = api_limits(call);
     enum err_code rc = ERR_OK;
     samples_init(&f->samples, MEM_QUERY, &f->scratch);
     arena_init(&f->scratch, MEM_QUERY, limits.memory_bytes_max);
@@ -210,7 +210,7 @@ void api_on_federate(void *ctx, struct http_request *req)
         f.format = expo_negotiate(http_header(req, "Accept", NULL));
         f.call.content_type = expo_content_type(f.format);
         f.now_ms = clock_wall_ms(f.call.api->env.clock);
-        f.since_ms = f.now_ms - api_limits(f.call.api).lookback_ms;
+        f.since_ms = f.now_ms - api_limits(&f.call).lookback_ms;
         if (select_all(&f, &selectors)) {
             api_fail(&f.call, &f.call.err);
         } else {

@@ -2,6 +2,7 @@
 #ifndef QUIPU_QUERY_API_PRIVATE_H
 #define QUIPU_QUERY_API_PRIVATE_H
 
+#include "query/active.h"
 #include "query/api.h"
 #include "query/json.h"
 #include "query/parser.h"
@@ -26,6 +27,9 @@ struct query_api {
     struct metric_histogram *seconds[2];         /* of instant and range queries */
     struct metric *queries[2][API_ERRORS_N + 1]; /* by outcome; the last: success */
     struct metric *samples;
+    struct active_queries active;
+    struct top_queries top;
+    struct query_tenants tenants;
 };
 
 struct api_call {
@@ -37,11 +41,14 @@ struct api_call {
     struct str *tenants; /* those asked for, sorted, each once */
     size_t n_tenants;
     struct query_source *source; /* after api_source() */
+    bool known;                  /* after api_source(): some of the tenants are there */
     /* The answer, written in parts of about API_PART_BYTES once it is longer than that */
     struct buf out;
     const char *content_type; /* of a success */
     bool plain;               /* not of the JSON API: errors are lines of text */
     bool begun, answered;
+    size_t n_sent;   /* bytes of the answer so far that are not in `out` any more */
+    bool counting;   /* nothing is sent: only n_sent matters */
     bool failed;     /* answered by cutting the connection, or by 503 */
     unsigned status; /* when answered and neither begun nor failed */
     struct err err;  /* scratch */
@@ -65,11 +72,13 @@ MUST_USE bool api_one_tenant(struct api_call *call);
 /* call->source, of one tenant or of several; false: answered with an error. */
 MUST_USE bool api_source(struct api_call *call);
 
-/* Those in effect now */
-struct query_limits api_limits(const struct query_api *api);
+/* Those in effect now for the call's tenants */
+struct query_limits api_limits(const struct api_call *call);
 
 /* ---- answers (api.c) ---- */
 
+/* "success" for API_ERRORS_N, "timeout", … */
+const char *api_outcome_name(size_t outcome);
 /* Exactly one of them per request. What they leave to send, api_end() sends. */
 void api_error(struct api_call *call, enum api_error error, const char *fmt, ...) PRINTF_LIKE(3, 4);
 /* By the code: 422, 500, 503, … `prefix` goes in front of a text that blames the request (ERR_INVALID). */
@@ -150,11 +159,17 @@ void api_on_version(void *ctx, struct http_request *req);
 void api_on_runtimeinfo(void *ctx, struct http_request *req);
 void api_on_flags(void *ctx, struct http_request *req);
 void api_on_config(void *ctx, struct http_request *req);
+void api_on_active_queries(void *ctx, struct http_request *req);
+void api_on_cancel_query(void *ctx, struct http_request *req);
+void api_on_top_queries(void *ctx, struct http_request *req);
 void api_on_tsdb(void *ctx, struct http_request *req);
 void api_on_flush(void *ctx, struct http_request *req);
 void api_on_compact(void *ctx, struct http_request *req);
 
 /* {"resultType":…,"result":… without the closing brace, into call->out (api_result.c). limit 0: none. */
 void api_put_result(struct api_call *call, const struct query_result *result, size_t limit);
+/* Is that longer than so many bytes? *bytes: how long, or a part that is. Counts by writing it where that is in doubt. */
+bool api_result_exceeds(struct api_call *call, const struct query_result *result, size_t limit,
+                        uint64_t bytes_max, uint64_t *bytes);
 
 #endif

@@ -10,6 +10,9 @@ enum query_kind { QUERY_INSTANT, QUERY_RANGE };
 struct query_call {
     struct api_call call;
     struct query_request request;
+    enum query_kind kind;
+    struct query_limits limits;
+    struct active_query active;
     size_t limit;
     int64_t timeout_ms; /* as asked for, at most the configured one */
 };
@@ -96,7 +99,9 @@ static enum err_code run(struct query_call *q, struct query_limits limits,
                             .pool = call->api->config.pool,
                             .limits = limits,
                             .canceled = is_gone,
-                            .canceled_ctx = call->req};
+                            .canceled_ctx = call->req,
+                            .tenant = call->tenant,
+                            .progress = &q->active.progress};
     return query_run(&env, &q->request, out, &call->err);
 }
 
@@ -136,35 +141,113 @@ static void answer(struct query_call *q, struct query_result *result, int64_t qu
     api_finish(call, &result->notes, q->request.text);
 }
 
-/* Returns the index of the outcome for the metric. */
-static size_t run_and_answer(struct query_call *q, const struct query_limits *limits)
+/* Before the first byte goes out: an answer that is cut off says nothing. */
+static enum err_code check_response(struct query_call *q, const struct query_result *result)
 {
     struct api_call *call = &q->call;
-    struct query_result *result;
-    int64_t queued_ns = clock_mono_ns(call->api->env.clock) - call->req->start_mono_ns;
-    enum err_code rc = run(q, *limits, &result);
-    size_t outcome = API_ERRORS_N;
-    if (rc) {
-        outcome = api_error_of(call, &call->err, "invalid parameter \"query\": ");
-    } else {
-        metric_add(call->api->samples, result->stats.samples);
-        answer(q, result, queued_ns);
-    }
-    query_result_free(result);
-    return outcome;
+    uint64_t max = q->limits.response_bytes_max, bytes;
+    if (!max || !api_result_exceeds(call, result, q->limit, max, &bytes)) return ERR_OK;
+    struct limit_breach breach = {LIMIT_RESPONSE, "the answer is too long", bytes, max,
+                                  call->tenant};
+    return query_limit_error(&breach, &q->active.progress, &call->err);
+}
+
+/* Returns the index of the outcome for the metric; `result` is NULL after an error. */
+static size_t run_and_answer(struct query_call *q, struct query_result **result)
+{
+    struct api_call *call = &q->call;
+    int64_t queued_ns = q->active.since_ns - call->req->start_mono_ns;
+    enum err_code rc = run(q, q->limits, result);
+    if (!rc) metric_add(call->api->samples, (*result)->stats.samples);
+    if (!rc) rc = check_response(q, *result);
+    if (rc) return api_error_of(call, &call->err, "invalid parameter \"query\": ");
+    answer(q, *result, queued_ns);
+    return API_ERRORS_N;
+}
+
+/* --- what is kept of it ------------------------------------------------------------------------------ */
+
+#define SLOW_TEXT_BYTES_MAX 1000
+
+static void log_slow(const struct query_call *q, const struct query_record *r,
+                     const struct query_stats *s, size_t outcome)
+{
+    const struct api_call *call = &q->call;
+    const struct query_request *request = &q->request;
+    struct str text = {r->text.p, MIN_OF(r->text.len, (size_t)SLOW_TEXT_BYTES_MAX)};
+    double queued = (double)(q->active.since_ns - call->req->start_mono_ns) / 1e9;
+    log_msg(call->api->env.log, LOG_WARN, "slow query", LOG_STR("tenant", r->tenant),
+            LOG_STR("query", text), LOG_CSTR("kind", r->is_range ? "range" : "instant"),
+            LOG_DOUBLE("start", (double)request->start_ms / 1000),
+            LOG_DOUBLE("end", (double)request->end_ms / 1000),
+            LOG_DOUBLE("step", (double)request->step_ms / 1000), LOG_DOUBLE("seconds", r->seconds),
+            LOG_DOUBLE("queued", MAX_OF(queued, 0.0)),
+            LOG_DOUBLE("parse", (double)s->parse_ns / 1e9),
+            LOG_DOUBLE("select", (double)s->select_ns / 1e9),
+            LOG_DOUBLE("evaluate", (double)s->eval_ns / 1e9), LOG_U64("series", r->series),
+            LOG_U64("samples", r->samples), LOG_U64("peak_samples", s->samples_peak),
+            LOG_U64("memory",
+                    atomic_load_explicit(&q->active.progress.memory_bytes, memory_order_relaxed)),
+            LOG_U64("bytes", call->n_sent + call->out.len),
+            LOG_CSTR("outcome", api_outcome_name(outcome)));
+}
+
+static void keep_record(struct query_call *q, const struct query_stats *stats, size_t outcome)
+{
+    struct query_api *api = q->call.api;
+    struct query_progress *p = &q->active.progress;
+    struct query_record r = {.tenant = q->active.tenant,
+                             .text = q->request.text,
+                             .is_range = q->kind == QUERY_RANGE,
+                             .failed = outcome != API_ERRORS_N,
+                             .at_ms = q->active.since_ms,
+                             .seconds =
+                                 (double)(clock_mono_ns(api->env.clock) - q->active.since_ns) / 1e9,
+                             .samples = atomic_load_explicit(&p->samples, memory_order_relaxed),
+                             .series = atomic_load_explicit(&p->series, memory_order_relaxed)};
+    enum query_limit limit = atomic_load_explicit(&p->limit, memory_order_relaxed);
+    metric_inc(api->queries[q->kind][outcome]);
+    metric_observe(api->seconds[q->kind], r.seconds);
+    query_tenants_note(&api->tenants, &r, q->call.known, limit);
+    if (q->call.known) top_note(&api->top, &r);
+    if (q->limits.slow_ms && r.seconds * 1000 >= (double)q->limits.slow_ms)
+        log_slow(q, &r, stats, outcome);
+}
+
+static void begin_active(struct query_call *q)
+{
+    struct query_api *api = q->call.api;
+    q->active.tenant = q->call.tenant;
+    if (q->call.n_tenants > 1) /* as it was asked for */
+        q->active.tenant = http_header(q->call.req, "X-Scope-OrgID", NULL);
+    q->active.text = q->request.text;
+    q->active.is_range = q->kind == QUERY_RANGE;
+    q->active.start_ms = q->request.start_ms;
+    q->active.end_ms = q->request.end_ms;
+    q->active.step_ms = q->request.step_ms;
+    active_begin(&api->active, &q->active);
 }
 
 static void on_query(struct query_api *api, struct http_request *req, enum query_kind kind)
 {
-    struct query_call q = {0};
-    int64_t start_ns = clock_mono_ns(api->env.clock);
-    struct query_limits limits = api_limits(api);
+    struct query_call q = {.kind = kind};
+    struct query_result *result = NULL;
+    struct query_stats stats = {0};
     size_t outcome = API_BAD_DATA;
+    q.active.since_ns = clock_mono_ns(api->env.clock);
+    q.active.since_ms = clock_wall_ms(api->env.clock);
+    query_progress_init(&q.active.progress);
     if (!api_begin(&q.call, api, req)) return;
-    bool fine = kind == QUERY_RANGE ? read_range(&q, &limits) : read_instant(&q, &limits);
-    if (fine && api_source(&q.call)) outcome = run_and_answer(&q, &limits);
-    metric_inc(api->queries[kind][outcome]);
-    metric_observe(api->seconds[kind], (double)(clock_mono_ns(api->env.clock) - start_ns) / 1e9);
+    q.limits = api_limits(&q.call);
+    bool fine = kind == QUERY_RANGE ? read_range(&q, &q.limits) : read_instant(&q, &q.limits);
+    if (fine && api_source(&q.call)) {
+        begin_active(&q);
+        outcome = run_and_answer(&q, &result);
+        active_end(&api->active, &q.active);
+    }
+    if (result) stats = result->stats;
+    query_result_free(result);
+    keep_record(&q, &stats, outcome);
     api_end(&q.call);
 }
 

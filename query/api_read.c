@@ -324,7 +324,7 @@ void api_on_read(void *ctx, struct http_request *req)
 {
     struct read_call r = {.range_ms = PART_RANGE_MS};
     if (!api_begin_plain(&r.call, ctx, req)) return;
-    r.limits = api_limits(r.call.api);
+    r.limits = api_limits(&r.call);
     buf_init(&r.frame, MEM_QUERY);
     arena_init(&r.scratch, MEM_QUERY, r.limits.memory_bytes_max);
     samples_init(&r.samples, MEM_QUERY, &r.scratch);

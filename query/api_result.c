@@ -91,3 +91,42 @@ void api_put_result(struct api_call *call, const struct query_result *result, si
     }
     put_series(call, result, limit);
 }
+
+/* --- how long it is --------------------------------------------------------------------------------- */
+
+/* The shortest and the longest form of a point: [0,"1"], and [-1700000000.123,"-1.7976931348623157e+308"], */
+#define POINT_BYTES_MIN 8
+#define POINT_BYTES_MAX 48
+
+static uint64_t labels_bytes(struct labels labels)
+{
+    uint64_t n = 0;
+    for (size_t i = 0; i < labels.n; i++)
+        n += labels.items[i].name.len + labels.items[i].value.len + strlen("\"\":\"\"");
+    return n;
+}
+
+bool api_result_exceeds(struct api_call *call, const struct query_result *result, size_t limit,
+                        uint64_t bytes_max, uint64_t *bytes)
+{
+    size_t n = limit ? MIN_OF(limit, result->n_series) : result->n_series;
+    uint64_t least = 0, most = 64;
+    bool histograms = false;
+    for (size_t i = 0; i < n; i++) {
+        const struct result_series *s = &result->series[i];
+        uint64_t text = labels_bytes(s->labels);
+        least += text + s->n * POINT_BYTES_MIN;
+        most += 6 * text + s->n * POINT_BYTES_MAX + 64; /* an escaped byte takes up to six */
+        histograms |= s->h != NULL;
+    }
+    *bytes = least;
+    if (least > bytes_max) return true;
+    if (most <= bytes_max && !histograms) return false;
+    call->counting = true;
+    api_put_result(call, result, limit);
+    *bytes = call->n_sent + call->out.len;
+    call->n_sent = 0;
+    call->counting = false;
+    buf_reset(&call->out);
+    return *bytes > bytes_max;
+}

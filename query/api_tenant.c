@@ -151,6 +151,7 @@ static enum err_code open_one(struct api_call *call, struct str tenant, struct q
 {
     const struct query_api_backend *backend = &call->api->backend;
     enum err_code rc = backend->open(backend->ctx, tenant, call->arena, out, &call->err);
+    call->known |= rc == ERR_OK;
     if (rc != ERR_NOT_FOUND) return rc;
     *out = ARENA_NEW(call->arena, struct query_source);
     if (!*out) return arena_fail(call->arena, &call->err);
@@ -168,7 +169,7 @@ static enum err_code open_several(struct api_call *call)
         rc = open_one(call, tenants[i].name, &tenants[i].source);
     }
     if (rc) return rc;
-    source_tenants_init(source, tenants, call->n_tenants, api_limits(call->api).memory_bytes_max);
+    source_tenants_init(source, tenants, call->n_tenants, api_limits(call).memory_bytes_max);
     call->source = &source->source;
     return ERR_OK;
 }

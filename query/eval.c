@@ -8,16 +8,6 @@
 #include "query/parser.h"
 #include "query/regex.h"
 
-struct query_limits query_limits_default(void)
-{
-    return (struct query_limits){.timeout_ms = 120000,
-                                 .samples_max = 50000000,
-                                 .memory_bytes_max = (size_t)1 << 30,
-                                 .lookback_ms = 300000,
-                                 .subquery_step_ms = 60000,
-                                 .batch_series = EVAL_BATCH_SERIES_MAX};
-}
-
 /* ---- collecting: series of operators to series of the result ---- */
 
 struct collector {
@@ -416,11 +406,10 @@ static enum err_code run_text(struct eval *eval, const struct query_request *req
 }
 
 /* Budgets of single arenas are shares of the query's: only the whole one means anything to the user. */
-static enum err_code name_limit(const struct eval *eval, enum err_code rc, struct err *err)
+static enum err_code name_limit(struct eval *eval, enum err_code rc, struct err *err)
 {
     if (rc != ERR_LIMIT || !eval->over_budget) return rc;
-    return err_set(err, ERR_LIMIT, "query needs more than its memory limit of %zu bytes",
-                   eval->env->limits.memory_bytes_max);
+    return eval_over_limit(eval, LIMIT_MEMORY, eval->env->limits.memory_bytes_max + 1, err);
 }
 
 enum err_code query_run(const struct query_env *env, const struct query_request *request,
@@ -449,6 +438,10 @@ enum err_code query_run(const struct query_env *env, const struct query_request 
     notes_init(&eval.notes, &result->arena);
     rc = run_text(&eval, request, result, err);
     rc = name_limit(&eval, rc, err);
+    if (env->progress) { /* what a failed query did counts as well */
+        atomic_store_explicit(&env->progress->series, eval.stats.series, memory_order_relaxed);
+        atomic_store_explicit(&env->progress->samples, eval.stats.samples, memory_order_relaxed);
+    }
     notes_sort(&eval.notes);
     result->notes = eval.notes;
     result->stats = eval.stats;

@@ -6,20 +6,8 @@
 #include "base/clock.h"
 #include "base/pool.h"
 #include "query/kernel.h"
+#include "query/limits.h"
 #include "query/source.h"
-
-#define QUERY_STEPS_MAX 11001
-
-struct query_limits {
-    int64_t timeout_ms;       /* 2 min */
-    uint64_t samples_max;     /* 50,000,000 held at once, as Prometheus counts: all points of
-                               * selectors and range functions; the samples of one series */
-    size_t memory_bytes_max;  /* 1 GiB */
-    int64_t lookback_ms;      /* 5 min */
-    int64_t subquery_step_ms; /* 1 min: subqueries without a resolution */
-    size_t batch_series;      /* 256: read and evaluated at once; changes no answer */
-};
-struct query_limits query_limits_default(void);
 
 struct query_env {
     struct query_source *source;
@@ -29,6 +17,8 @@ struct query_env {
     /* Polled while running; true cancels (ERR_CANCELED). May be NULL. */
     bool (*canceled)(void *ctx);
     void *canceled_ctx;
+    struct str tenant;               /* for error texts; may be empty */
+    struct query_progress *progress; /* may be NULL */
 };
 
 struct query_request {

@@ -23,6 +23,37 @@ static bool same_selection(const struct plan *a, const struct plan *b)
     return true;
 }
 
+/* A series takes about so much in a select: its place, and labels. */
+#define SELECT_SERIES_BYTES 256
+
+static enum err_code poll_select(void *ctx, struct err *err)
+{
+    return eval_poll_worker(ctx, err);
+}
+
+/* With as many series as the query may still have: by their number, and by the memory that they take. */
+static enum err_code select_bounded(struct eval *eval, const struct plan *plan,
+                                    struct source_select **out, struct err *err)
+{
+    struct query_source *source = eval->env->source;
+    const struct query_limits *limits = &eval->env->limits;
+    uint64_t by_count = limits->series_max ? limits->series_max : UINT64_MAX;
+    uint64_t by_memory =
+        limits->memory_bytes_max ? limits->memory_bytes_max / SELECT_SERIES_BYTES : UINT64_MAX;
+    uint64_t max = MIN_OF(by_count, by_memory);
+    uint64_t left = MAX_OF(max - MIN_OF(max, eval->stats.series), UINT64_C(1));
+    struct source_bounds bounds = {max == UINT64_MAX ? 0 : (size_t)left, poll_select, eval};
+    source->bounds = &bounds;
+    enum err_code rc = source->ops->select(source, plan->matchers, plan->n_matchers, plan->mint_ms,
+                                           plan->maxt_ms, out, err);
+    source->bounds = NULL;
+    if (rc != ERR_LIMIT) return rc;
+    uint64_t reached = eval->stats.series + left + 1;
+    return by_count <= by_memory
+               ? eval_over_limit(eval, LIMIT_SERIES, reached, err)
+               : eval_over_limit(eval, LIMIT_MEMORY, reached * SELECT_SERIES_BYTES, err);
+}
+
 enum err_code eval_select(struct eval *eval, const struct plan *plan, struct source_select **out,
                           struct err *err)
 {
@@ -35,8 +66,7 @@ enum err_code eval_select(struct eval *eval, const struct plan *plan, struct sou
     if (!entry) return eval_no_memory(eval, err);
     struct query_source *source = eval->env->source;
     int64_t before_ns = clock_mono_ns(eval->env->clock);
-    enum err_code rc = source->ops->select(source, plan->matchers, plan->n_matchers, plan->mint_ms,
-                                           plan->maxt_ms, &entry->select, err);
+    enum err_code rc = select_bounded(eval, plan, &entry->select, err);
     eval->stats.select_ns += clock_mono_ns(eval->env->clock) - before_ns;
     if (rc) return rc;
     entry->plan = plan;
@@ -44,6 +74,9 @@ enum err_code eval_select(struct eval *eval, const struct plan *plan, struct sou
     eval->selects = entry;
     eval->stats.series += source->ops->count(entry->select);
     *out = entry->select;
+    uint64_t max = eval->env->limits.series_max; /* some sources know no bounds */
+    if (max && eval->stats.series > max)
+        return eval_over_limit(eval, LIMIT_SERIES, eval->stats.series, err);
     return ERR_OK;
 }
 
@@ -177,7 +210,10 @@ static enum err_code leaf_series(struct op_leaf *leaf, struct eval_scratch *scra
     struct samples *samples = &scratch->samples;
     enum err_code rc = leaf_read(leaf, i, scratch, err);
     if (rc) return rc;
-    if (samples->n > eval->env->limits.samples_max) return eval_too_many_samples(err);
+    if (samples->n > eval->env->limits.samples_max)
+        return eval_over_limit(eval, LIMIT_SAMPLES, samples->n, err);
+    rc = eval_poll_work(eval, &scratch->work, samples->n + leaf->op.n_steps, err);
+    if (rc) return rc;
     if (leaf->op.plan->kind == PLAN_SELECT) {
         out->drop_name = leaf->op.plan->fn != FN_N;
         rc = evaluate_select(leaf, samples, &scratch->arena, notes, out, err);

@@ -145,40 +145,77 @@ static size_t memory_used(const struct eval *eval)
     return used;
 }
 
+enum err_code eval_over_limit(struct eval *eval, enum query_limit limit, uint64_t reached,
+                              struct err *err)
+{
+    static const char *const WHAT[QUERY_LIMITS_N] = {
+        [LIMIT_TIMEOUT] = "query timed out in expression evaluation",
+        [LIMIT_SERIES] = "the query selects too many series",
+        [LIMIT_SAMPLES] = "query processing would load too many samples into memory in query "
+                          "execution",
+        [LIMIT_WORK] = "the query looks at too many samples",
+        [LIMIT_MEMORY] = "query needs more than its memory limit"};
+    const struct query_limits *l = &eval->env->limits;
+    const uint64_t allowed[QUERY_LIMITS_N] = {[LIMIT_TIMEOUT] = (uint64_t)l->timeout_ms,
+                                              [LIMIT_SERIES] = l->series_max,
+                                              [LIMIT_SAMPLES] = l->samples_max,
+                                              [LIMIT_WORK] = l->work_max,
+                                              [LIMIT_MEMORY] = l->memory_bytes_max};
+    struct limit_breach breach = {limit, WHAT[limit], reached, allowed[limit], eval->env->tenant};
+    return query_limit_error(&breach, eval->env->progress, err);
+}
+
 static enum err_code check_deadline(struct eval *eval, struct err *err)
 {
     if (clock_mono_ns(eval->env->clock) < eval->deadline_ns) return ERR_OK;
-    return err_set(err, ERR_TIMEOUT, "query timed out in expression evaluation");
+    return eval_over_limit(eval, LIMIT_TIMEOUT, (uint64_t)eval->env->limits.timeout_ms, err);
+}
+
+static enum err_code check_canceled(const struct eval *eval, struct err *err)
+{
+    const struct query_env *env = eval->env;
+    if (env->progress && atomic_load_explicit(&env->progress->canceled, memory_order_relaxed))
+        return err_set(err, ERR_CANCELED, "query was canceled by an operator");
+    if (env->canceled && env->canceled(env->canceled_ctx))
+        return err_set(err, ERR_CANCELED, "query was canceled in expression evaluation");
+    return ERR_OK;
+}
+
+static void note_progress(const struct eval *eval, size_t memory_bytes)
+{
+    struct query_progress *progress = eval->env->progress;
+    if (!progress) return;
+    atomic_store_explicit(&progress->series, eval->stats.series, memory_order_relaxed);
+    atomic_store_explicit(&progress->samples, eval->stats.samples, memory_order_relaxed);
+    atomic_store_explicit(&progress->memory_bytes, memory_bytes, memory_order_relaxed);
 }
 
 enum err_code eval_poll(struct eval *eval, struct err *err)
 {
-    const struct query_env *env = eval->env;
-    if (env->canceled && env->canceled(env->canceled_ctx))
-        return err_set(err, ERR_CANCELED, "query was canceled in expression evaluation");
+    const struct query_limits *limits = &eval->env->limits;
+    enum err_code rc = check_canceled(eval, err);
+    if (rc) return rc;
     size_t used = memory_used(eval);
-    if (env->limits.memory_bytes_max && used > env->limits.memory_bytes_max)
-        return err_set(err, ERR_LIMIT, "query needs more than its memory limit of %zu bytes",
-                       env->limits.memory_bytes_max);
+    note_progress(eval, used);
+    if (limits->memory_bytes_max && used > limits->memory_bytes_max)
+        return eval_over_limit(eval, LIMIT_MEMORY, used, err);
+    if (limits->work_max && eval->stats.samples > limits->work_max)
+        return eval_over_limit(eval, LIMIT_WORK, eval->stats.samples, err);
     return check_deadline(eval, err);
 }
 
 enum err_code eval_poll_worker(struct eval *eval, struct err *err)
 {
-    return check_deadline(eval, err);
-}
-
-enum err_code eval_too_many_samples(struct err *err)
-{
-    return err_set(err, ERR_EXECUTION,
-                   "query processing would load too many samples into memory in query execution");
+    enum err_code rc = check_canceled(eval, err);
+    return rc ? rc : check_deadline(eval, err);
 }
 
 enum err_code eval_count_samples(struct eval *eval, uint64_t n, struct err *err)
 {
     eval->samples_held += n;
     eval->stats.samples_peak = MAX_OF(eval->stats.samples_peak, eval->samples_held);
-    if (eval->samples_held > eval->env->limits.samples_max) return eval_too_many_samples(err);
+    if (eval->samples_held > eval->env->limits.samples_max)
+        return eval_over_limit(eval, LIMIT_SAMPLES, eval->samples_held, err);
     return ERR_OK;
 }
 

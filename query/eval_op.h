@@ -61,6 +61,7 @@ struct eval_scratch {
     struct samples samples;
     struct err err;
     size_t err_slot; /* of the error; SIZE_MAX = none */
+    size_t work;     /* eval_poll_work */
     struct eval_scratch *next;
 };
 /* One per worker, all of one operator. */
@@ -142,11 +143,24 @@ static inline enum err_code eval_no_memory(const struct eval *eval, struct err *
 
 /* To be called at least once a batch: canceled, out of time, over the memory budget? */
 MUST_USE enum err_code eval_poll(struct eval *eval, struct err *err);
-/* For workers, every few thousand steps: the time alone. */
+/* For workers: canceled, or out of time? */
 MUST_USE enum err_code eval_poll_worker(struct eval *eval, struct err *err);
+/* The same once enough work has gathered since the last time; `done` counts samples and steps. So often that a query
+ * ends within some 10 ms, so seldom that it costs nothing. */
+#define EVAL_WORK_PER_POLL (1u << 18)
+MUST_USE static inline enum err_code eval_poll_work(struct eval *eval, size_t *work, size_t done,
+                                                    struct err *err)
+{
+    *work += done;
+    if (LIKELY(*work < EVAL_WORK_PER_POLL)) return ERR_OK;
+    *work = 0;
+    return eval_poll_worker(eval, err);
+}
 /* Counts samples against the limit: those of leaves' results are held, those of windows are not. */
 MUST_USE enum err_code eval_count_samples(struct eval *eval, uint64_t n, struct err *err);
-enum err_code eval_too_many_samples(struct err *err);
+/* The error of a limit that the query is beyond; threads: any. */
+enum err_code eval_over_limit(struct eval *eval, enum query_limit limit, uint64_t reached,
+                              struct err *err);
 /* What was counted since `held_before` was let go, but for n_kept points that came of it. */
 static inline void eval_let_go(struct eval *eval, uint64_t held_before, uint64_t n_kept)
 {

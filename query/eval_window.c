@@ -5,8 +5,6 @@
 #include "query/range_window.h"
 #include "query/rate_column.h"
 
-#define STEPS_PER_POLL 4096
-
 enum err_code window_job_init(struct eval *eval, const struct plan *plan, struct window_job *out,
                               struct err *err)
 {
@@ -120,6 +118,7 @@ static enum err_code evaluate_steps(const struct window_job *job, const struct s
 {
     const struct grid *grid = &job->plan->grid;
     struct cursor cursor = {0};
+    size_t work = 0;
     for (size_t s = 0; s < grid->n; s++) {
         w->end_ms = window_end(&job->range->window, grid, s);
         w->start_ms = w->end_ms - w->range_ms;
@@ -132,7 +131,7 @@ static enum err_code evaluate_steps(const struct window_job *job, const struct s
         struct point point = {0};
         enum err_code rc = range_function(job->plan->fn, w, &point, err);
         if (!rc) rc = put_point(arena, grid->n, s, &point, out, err);
-        if (!rc && s % STEPS_PER_POLL == STEPS_PER_POLL - 1) rc = eval_poll_worker(job->eval, err);
+        if (!rc) rc = eval_poll_work(job->eval, &work, w->n + 1, err);
         if (rc) return rc;
     }
     return ERR_OK;

@@ -49,8 +49,17 @@ struct query_source_ops {
                               struct source_metadata **out, size_t *n, struct err *err);
 };
 
+/* What one select may take. */
+struct source_bounds {
+    size_t series_max; /* ERR_LIMIT beyond; 0: none */
+    /* Asked now and then while it searches; an error ends it. */
+    enum err_code (*poll)(void *ctx, struct err *err);
+    void *ctx;
+};
+
 struct query_source {
     const struct query_source_ops *ops;
+    const struct source_bounds *bounds; /* of the next select; NULL: none */
 };
 
 #endif

@@ -21,8 +21,12 @@ static enum err_code op_select(struct query_source *src, const struct matcher *m
                                struct source_select **out, struct err *err)
 {
     struct engine_select *sel;
-    enum err_code rc =
-        tenant_select(tenant_of(src), matchers, n_matchers, mint_ms, maxt_ms, &sel, err);
+    struct select_bounds bounds = {0};
+    if (src->bounds)
+        bounds =
+            (struct select_bounds){src->bounds->series_max, src->bounds->poll, src->bounds->ctx};
+    enum err_code rc = tenant_select_bounded(tenant_of(src), matchers, n_matchers, mint_ms, maxt_ms,
+                                             &bounds, &sel, err);
     *out = (struct source_select *)(void *)sel; /* NULL on failure */
     return rc;
 }

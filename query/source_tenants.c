@@ -129,8 +129,10 @@ static enum err_code select_all(struct source_select *sel, const struct matcher 
     for (size_t t = 0; !rc && t < src->n; t++) {
         struct query_source *inner = src->tenants[t].source;
         if (!is_chosen(&split, src->tenants[t].name)) continue;
+        inner->bounds = src->source.bounds;
         rc = inner->ops->select(inner, split.inner, split.n_inner, mint_ms, maxt_ms,
                                 &sel->selects[t], err);
+        inner->bounds = NULL;
         if (rc) sel->selects[t] = NULL;
     }
     return rc ? rc : join(sel, err);
@@ -369,5 +371,5 @@ void source_tenants_init(struct source_tenants *src, const struct source_tenant 
                                                 .label_names = op_label_names,
                                                 .label_values = op_label_values,
                                                 .metadata = op_metadata};
-    *src = (struct source_tenants){{&OPS}, tenants, n, memory_bytes_max};
+    *src = (struct source_tenants){{.ops = &OPS}, tenants, n, memory_bytes_max};
 }

@@ -199,8 +199,24 @@ bool config_same_tenants(const struct config *a, const struct config *b)
             x->has_retention_bytes != y->has_retention_bytes ||
             x->retention_ms != y->retention_ms || x->retention_bytes != y->retention_bytes)
             return false;
+        for (size_t k = 0; k < CONFIG_TENANT_KEYS_MAX; k++)
+            if (x->has_own[k] != y->has_own[k] || x->own[k] != y->own[k]) return false;
     }
     return true;
+}
+
+bool config_tenant_apply(const struct config *config, struct str name, struct config *out)
+{
+    const struct config_tenant *t = NULL;
+    bool any = false;
+    for (size_t i = 0; i < config->n_tenants && !t; i++)
+        if (str_eq(str_of(config->tenants[i].name), name)) t = &config->tenants[i];
+    for (size_t k = 0; t && config_tenant_key_at(k); k++) {
+        if (!t->has_own[k]) continue;
+        memcpy((char *)out + config_tenant_key_at(k)->offset, &t->own[k], sizeof(t->own[k]));
+        any = true;
+    }
+    return any;
 }
 
 static size_t key_index(const struct config_key *key)
@@ -286,8 +302,11 @@ static enum err_code set_of_tenant(struct yaml_reader *r, struct config_tenant *
                                    struct err *err)
 {
     struct config scratch; /* the key's own type and bounds */
+    size_t k = 0;
+    while (config_tenant_key_at(k) && !str_eq(name, str_of(config_tenant_key_at(k)->name))) k++;
     bool *has = str_eq(name, STR("retention"))        ? &tenant->has_retention
                 : str_eq(name, STR("retention_size")) ? &tenant->has_retention_bytes
+                : config_tenant_key_at(k)             ? &tenant->has_own[k]
                                                       : NULL;
     enum err_code rc = ERR_OK;
     if (!has)
@@ -302,19 +321,34 @@ static enum err_code set_of_tenant(struct yaml_reader *r, struct config_tenant *
     *has = true;
     if (has == &tenant->has_retention)
         tenant->retention_ms = scratch.retention_ms;
+    else if (has != &tenant->has_retention_bytes)
+        memcpy(&tenant->own[k], (char *)&scratch + config_tenant_key_at(k)->offset,
+               sizeof(tenant->own[k]));
     else
         tenant->retention_bytes = scratch.retention_bytes;
     return ERR_OK;
 }
 
+static enum err_code read_tenant(struct yaml_reader *r, struct config_tenant *tenant,
+                                 struct str section, struct err *err);
+
 static enum err_code read_of_tenant(struct yaml_reader *r, struct config_tenant *tenant,
-                                    const yaml_event_t *key, struct err *err)
+                                    struct str section, const yaml_event_t *key, struct err *err)
 {
     yaml_event_t value;
+    char name[128];
     enum err_code rc = next_event(r, &value, err);
     if (rc) return rc;
-    if (value.type == YAML_SCALAR_EVENT) {
-        rc = set_of_tenant(r, tenant, scalar_of(key), scalar_of(&value), key->start_mark, err);
+    bool plain = value.type == YAML_SCALAR_EVENT;
+    int n = snprintf(name, sizeof(name), "%.*s%.*s%s", STR_ARG(section), STR_ARG(scalar_of(key)),
+                     plain ? "" : ".");
+    if (n < 0 || (size_t)n >= sizeof(name)) {
+        err_set(err, ERR_INVALID, "key of more than %zu bytes", sizeof(name) - 2);
+        rc = at_line(r, key->start_mark, err);
+    } else if (plain) {
+        rc = set_of_tenant(r, tenant, str_of(name), scalar_of(&value), key->start_mark, err);
+    } else if (value.type == YAML_MAPPING_START_EVENT && !section.len) {
+        rc = read_tenant(r, tenant, str_of(name), err);
     } else {
         err_set(err, ERR_INVALID, "'%.*s' must have a plain value", STR_ARG(scalar_of(key)));
         rc = at_line(r, key->start_mark, err);
@@ -323,9 +357,9 @@ static enum err_code read_of_tenant(struct yaml_reader *r, struct config_tenant 
     return rc;
 }
 
-/* After the event that opened the tenant's mapping. */
+/* After the event that opened the tenant's mapping, or one of a section in it: "query." */
 static enum err_code read_tenant(struct yaml_reader *r, struct config_tenant *tenant,
-                                 struct err *err)
+                                 struct str section, struct err *err)
 {
     for (;;) {
         yaml_event_t key;
@@ -336,7 +370,7 @@ static enum err_code read_tenant(struct yaml_reader *r, struct config_tenant *te
             err_set(err, ERR_INVALID, "a key must be a plain word");
             rc = at_line(r, key.start_mark, err);
         } else if (!end) {
-            rc = read_of_tenant(r, tenant, &key, err);
+            rc = read_of_tenant(r, tenant, section, &key, err);
         }
         yaml_event_delete(&key);
         if (rc || end) return rc;
@@ -384,7 +418,7 @@ static enum err_code read_tenants(struct yaml_reader *r, struct err *err)
             bool mapping = opening.type == YAML_MAPPING_START_EVENT;
             yaml_event_delete(&opening);
             if (mapping) {
-                rc = read_tenant(r, tenant, err);
+                rc = read_tenant(r, tenant, STR(""), err);
             } else {
                 err_set(err, ERR_INVALID, "expected `retention: …` below tenant %s", tenant->name);
                 rc = at_line(r, name.start_mark, err);

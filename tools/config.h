@@ -19,11 +19,15 @@
 /* What the file says of one tenant, under `tenants`. */
 #define CONFIG_TENANT_NAME_BYTES 151
 #define CONFIG_TENANTS_MAX 10000
+#define CONFIG_TENANT_KEYS_MAX 16
 struct config_tenant {
     char name[CONFIG_TENANT_NAME_BYTES];
     bool has_retention, has_retention_bytes;
     int64_t retention_ms;
     uint64_t retention_bytes;
+    /* Of the keys that config_tenant_key_at() lists, in their stored form */
+    uint64_t own[CONFIG_TENANT_KEYS_MAX];
+    bool has_own[CONFIG_TENANT_KEYS_MAX];
 };
 
 struct config {
@@ -64,6 +68,8 @@ struct config {
     uint64_t query_concurrency, query_queue_max, query_threads;
     uint64_t query_tenants_max;
     int64_t query_lookback_ms;
+    uint64_t query_series_max, query_work_max, query_response_bytes_max;
+    int64_t query_slow_ms;
 };
 
 enum config_type {
@@ -105,6 +111,10 @@ struct config_origin {
 void config_defaults(struct config *config, struct config_origin *origin);
 /* Frees the tenants; also of a config that an error left half changed. */
 void config_release(struct config *config);
+/* Keys that a tenant may have its own value of, besides retention; NULL past the last. */
+const struct config_key *config_tenant_key_at(size_t i);
+/* Puts a tenant's own values over those of all. False: it has none. */
+bool config_tenant_apply(const struct config *config, struct str tenant, struct config *out);
 bool config_same_tenants(const struct config *a, const struct config *b);
 /* Sets one key from its text. ERR_INVALID says what is wrong with the value; the caller adds where. */
 MUST_USE enum err_code config_set(struct config *config, const struct config_key *key,

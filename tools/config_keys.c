@@ -101,7 +101,16 @@ static const struct config_key keys[] = {
     {"query.timeout", CONFIG_DURATION, KEY(query_timeout_ms), "2m", 1, DAY, NULL, true,
      "Longest run of a query; `timeout` of a request can only shorten it."},
     {"query.samples_max", CONFIG_COUNT, KEY(query_samples_max), "50000000", 1, UINT64_C(1) << 48,
-     NULL, true, "Samples that one query may read."},
+     NULL, true, "Points and samples that one query may hold at once, as Prometheus counts them."},
+    {"query.series_max", CONFIG_COUNT, KEY(query_series_max), "0", 0, UINT64_C(1) << 48, NULL, true,
+     "Series that the selectors of one query may find. 0: as many as fit into query.memory_max."},
+    {"query.work_max", CONFIG_COUNT, KEY(query_work_max), "1000000000000", 0, UINT64_C(1) << 62,
+     NULL, true,
+     "Samples that one query may look at, those in a window once for each step. 0: no limit."},
+    {"query.response_max", CONFIG_SIZE, KEY(query_response_bytes_max), "0", 0, 1024 * GIB, NULL,
+     true, "Size of one answer before compression. 0: no limit."},
+    {"query.slow_log", CONFIG_DURATION, KEY(query_slow_ms), "5s", 0, DAY, NULL, true,
+     "Queries that take longer are written to the log. 0: none."},
     {"query.memory_max", CONFIG_SIZE, KEY(query_memory_bytes_max), "auto", MIB, 1024 * GIB, NULL,
      true, "Memory that one query may take; it fails beyond it."},
     {"query.memory_all", CONFIG_SIZE, KEY(query_memory_all_bytes), "auto", MIB, 1024 * GIB, NULL,
@@ -122,6 +131,15 @@ static_assert(COUNT_OF(keys) <= CONFIG_KEYS_MAX, "struct config_origin must have
 const struct config_key *config_key_at(size_t i)
 {
     return i < COUNT_OF(keys) ? &keys[i] : NULL;
+}
+
+const struct config_key *config_tenant_key_at(size_t i)
+{
+    static const char *const NAMES[] = {"query.timeout",  "query.samples_max",  "query.series_max",
+                                        "query.work_max", "query.response_max", "query.memory_max",
+                                        "query.slow_log"};
+    static_assert(COUNT_OF(NAMES) <= CONFIG_TENANT_KEYS_MAX, "a tenant has a place for each");
+    return i < COUNT_OF(NAMES) ? config_key_find(str_of(NAMES[i])) : NULL;
 }
 
 static bool names_equal(struct str given, const char *name)

@@ -148,6 +148,17 @@ static void apply_query_limits(const struct quipud *q, const struct config *c,
     limits->samples_max = c->query_samples_max;
     limits->memory_bytes_max = memory_plan_make(c, q->system).query_bytes_each;
     limits->lookback_ms = c->query_lookback_ms;
+    limits->series_max = c->query_series_max;
+    limits->work_max = c->query_work_max;
+    limits->response_bytes_max = c->query_response_bytes_max;
+    limits->slow_ms = c->query_slow_ms;
+}
+
+static void query_tenant_limits(void *ctx, struct str tenant, struct query_limits *limits)
+{
+    struct quipud *q = ctx;
+    struct config config;
+    if (settings_get_tenant(&q->settings, tenant, &config)) apply_query_limits(q, &config, limits);
 }
 
 /* Before each query: settings may have been reloaded. */
@@ -305,6 +316,7 @@ static enum err_code open_api(struct quipud *q, struct err *err)
     if (!getcwd(q->cwd, sizeof(q->cwd))) q->cwd[0] = 0;
     apply_query_limits(q, c, &api.limits);
     api.limits_now = query_limits_now;
+    api.tenant_limits = query_tenant_limits;
     api.limits_ctx = q;
     api.pool = q->compute;
     api.cors_origin = c->http_cors_origin;

@@ -111,6 +111,20 @@ void settings_get(struct settings *s, struct config *out)
     out->n_tenants = out->tenants_cap = 0;
 }
 
+bool settings_get_tenant(struct settings *s, struct str tenant, struct config *out)
+{
+    struct config config;
+    lock_take(&s->lock);
+    config = s->config;
+    bool own = config_tenant_apply(&s->config, tenant, &config);
+    lock_release(&s->lock);
+    if (!own) return false;
+    config.tenants = NULL; /* a reload may free them */
+    config.n_tenants = config.tenants_cap = 0;
+    *out = config;
+    return true;
+}
+
 /* In single quotes: only the quote itself is special. */
 static void put_quoted(struct buf *out, const char *text)
 {
@@ -136,9 +150,13 @@ static void print_tenants(const struct config *config, struct buf *out)
                              .retention_bytes = t->retention_bytes};
         buf_text(out, STR("  "));
         put_quoted(out, t->name);
-        buf_text(out, t->has_retention || t->has_retention_bytes ? STR(":\n") : STR(": {}\n"));
+        bool any = config_tenant_apply(config, str_of(t->name), &its);
+        any |= t->has_retention || t->has_retention_bytes;
+        buf_text(out, any ? STR(":\n") : STR(": {}\n"));
         if (t->has_retention) print_of_tenant(out, "retention", &its);
         if (t->has_retention_bytes) print_of_tenant(out, "retention_size", &its);
+        for (size_t k = 0; config_tenant_key_at(k); k++)
+            if (t->has_own[k]) print_of_tenant(out, config_tenant_key_at(k)->name, &its);
     }
 }
 

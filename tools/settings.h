@@ -35,6 +35,9 @@ void settings_start(struct settings *s, struct log *log, struct clock *clock,
 MUST_USE enum err_code settings_reload(struct settings *s, struct err *err);
 void settings_get(struct settings *s, struct config *out);
 
+/* The same with what the tenant has of its own; false: nothing, and *out is left alone. */
+bool settings_get_tenant(struct settings *s, struct str tenant, struct config *out);
+
 /* For /api/v1/status/…; ctx is the struct settings. */
 void settings_print_yaml(void *ctx, struct buf *out);
 void settings_print_retention(void *ctx, struct buf *out); /* "15d", "" for ever */

@@ -141,7 +141,21 @@ void fixture_open(struct fixture *f)
 
 void fixture_open_with(struct fixture *f, const struct query_limits *limits, size_t tenants_max)
 {
+    struct query_api_config config = query_api_config_default();
+    config.limits = *limits;
+    config.tenants_max = tenants_max;
+    fixture_open_config(f, &config);
+}
+
+static void no_sink(void *ctx, const char *line, size_t len)
+{
+    (void)ctx, (void)line, (void)len;
+}
+
+void fixture_open_config(struct fixture *f, const struct query_api_config *wanted)
+{
     struct err err;
+    struct query_api_config config = *wanted;
     memset(f, 0, sizeof *f);
     f->mem = source_mem_new();
     source_mem_load(f->mem, "load 60s\n"
@@ -159,14 +173,13 @@ void fixture_open_with(struct fixture *f, const struct query_limits *limits, siz
     f->ops.metadata = test_metadata;
     f->source.source.ops = &f->ops;
     f->other_mem = source_mem_new();
-    f->other = (struct test_source){{&f->ops}, source_mem_source(f->other_mem)};
+    f->other = (struct test_source){{.ops = &f->ops}, source_mem_source(f->other_mem)};
     clock_fake_init(&f->clock, 600000);
     f->metrics = metrics_new();
-    struct env env = {.clock = &f->clock.clock, .metrics = f->metrics};
+    log_init(&f->log, &f->clock.clock, LOG_INFO);
+    f->log.sink = no_sink;
+    struct env env = {.clock = &f->clock.clock, .metrics = f->metrics, .log = &f->log};
     struct query_api_backend backend = {open_source, stats, f};
-    struct query_api_config config = query_api_config_default();
-    config.limits = *limits;
-    config.tenants_max = tenants_max;
     config.cors_origin = "https?://(good|better)\\.example";
     config.status = (struct query_api_status){.hostname = "host",
                                               .cwd = "/data",

@@ -20,6 +20,7 @@ struct fixture {
     struct query_source_ops ops;
     struct clock_fake clock; /* 600 s */
     struct metrics *metrics;
+    struct log log; /* off, unless a test gives it a sink */
     struct query_api *api;
     struct http_route routes[QUERY_API_ROUTES_MAX];
     size_t n_routes;
@@ -28,6 +29,8 @@ struct fixture {
 
 void fixture_open(struct fixture *f);
 void fixture_open_with(struct fixture *f, const struct query_limits *limits, size_t tenants_max);
+/* limits, tenants and the like of `config`; the rest is the fixture's. */
+void fixture_open_config(struct fixture *f, const struct query_api_config *config);
 void fixture_close(struct fixture *f);
 /* Of a whole path; fills f->fake.req.label. */
 const struct http_route *find_route(struct fixture *f, enum http_method method, const char *path);

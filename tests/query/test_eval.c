@@ -346,6 +346,9 @@ static int64_t ticking_mono_ns(struct clock *clock)
     return fake->mono_ns += 1000000;
 }
 
+#define RAISE                                                                                      \
+    "; ask for less at once, or raise it for all or under `tenants` in the configuration\n"
+
 static void test_limits(void **state)
 {
     (void)state;
@@ -353,22 +356,39 @@ static void test_limits(void **state)
     f->env.limits.samples_max = 10;
     CHECK_RANGE(f, "g{x=\"1\"}", 0, 300, 30,
                 "error execution: query processing would load too many samples into memory in "
-                "query execution\n");
+                "query execution: it takes 11 or more, and query.samples_max is 10" RAISE);
     CHECK_INSTANT(f, "sum_over_time(g{x=\"1\"}[1h])", 600,
                   "error execution: query processing would load too many samples into memory in "
-                  "query execution\n");
+                  "query execution: it takes 21 or more, and query.samples_max is 10" RAISE);
     /* 2 series, 3 steps: 6 points while they are summed, 3 after. */
     f->env.limits.samples_max = 12;
     CHECK_RANGE(f, "sum(g) + sum(g) + count(g)", 0, 60, 30, "{} 202 202 222\n");
     f->env.limits = query_limits_default();
+    f->env.limits.series_max = 2;
+    CHECK_RANGE(f, "sum(g)", 0, 60, 30, "{} 100 100 110\n");
+    f->env.limits.series_max = 1;
+    CHECK_RANGE(f, "sum(g)", 0, 60, 30,
+                "error execution: the query selects too many series: it takes 2 or more, and "
+                "query.series_max is 1" RAISE);
+    f->env.limits = query_limits_default();
+    f->env.limits.work_max = 5;
+    f->env.limits.batch_series = 1;
+    CHECK_RANGE(f, "count(g)", 0, 60, 30,
+                "error execution: the query looks at too many samples: it takes 6 or more, and "
+                "query.work_max is 5" RAISE);
+    f->env.limits = query_limits_default();
     f->env.limits.memory_bytes_max = 100000;
-    CHECK_INSTANT(f, "vector(1)[1y:1s]", 600,
-                  "error limit: query needs more than its memory limit of 100000 bytes\n");
+    CHECK_INSTANT(
+        f, "vector(1)[1y:1s]", 600,
+        "error execution: query needs more than its memory limit: it takes 100001 B or more, "
+        "and query.memory_max is 100000 B" RAISE);
     CHECK_RANGE(f, "g[10m:1ms] + 0", 0, 30, 30,
                 "error invalid: 1:1: parse error: binary expression must contain only scalar and "
                 "instant vector types\n");
-    CHECK_INSTANT(f, "sum_over_time(g[10m:1ms])", 600,
-                  "error limit: query needs more than its memory limit of 100000 bytes\n");
+    CHECK_INSTANT(
+        f, "sum_over_time(g[10m:1ms])", 600,
+        "error execution: query needs more than its memory limit: it takes 100001 B or more, "
+        "and query.memory_max is 100000 B" RAISE);
     f->env.limits = query_limits_default();
     f->env.canceled = always;
     CHECK_INSTANT(f, "g", 0, "error canceled: query was canceled in expression evaluation\n");
@@ -376,7 +396,8 @@ static void test_limits(void **state)
     f->env.limits.timeout_ms = 3;
     f->clock.clock.mono_ns = ticking_mono_ns;
     CHECK_INSTANT(f, "g + g + g + g", 0,
-                  "error timeout: query timed out in expression evaluation\n");
+                  "error timeout: query timed out in expression evaluation: it takes 3 ms or more "
+                  "(query.timeout, or `timeout` of the request)\n");
     fixture_free(f);
 }
 

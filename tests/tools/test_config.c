@@ -76,6 +76,11 @@ static void tenants(void **state)
         {"tenants: 5\n", "q.yml:1: unknown key 'tenants'"},
         {"tenants:\n  a: {listen: ':1'}\n", "q.yml:2: tenant a: 'listen' cannot be set"},
         {"tenants:\n  a: {retention: 1d, retention: 2d}\n", "'retention' is set twice"},
+        {"tenants:\n  a: {query: {series_max: 5, series_max: 6}}\n",
+         "'query.series_max' is set twice"},
+        {"tenants:\n  a: {query: {lookback: 5m}}\n", "'query.lookback' cannot be set"},
+        {"tenants:\n  a: {query: {timeout: {a: 1}}}\n", "'timeout' must have a plain value"},
+        {"tenants:\n  a: {query.timeout: soon}\n", "tenant a: 'soon' is not a duration"},
         {"tenants:\n  a: {retention: soon}\n", "tenant a: 'soon' is not a duration"},
         {"tenants:\n  a: {retention: [1d]}\n", "'retention' must have a plain value"},
         {"tenants:\n  [a]: {}\n", "a tenant's name must be a plain word"},
@@ -287,6 +292,34 @@ static void help_fits_a_terminal(void **state)
     config_print_help(check_width, NULL);
 }
 
+/* Limits of queries that a tenant has of its own, in both forms. */
+static void tenants_own_limits(void **state)
+{
+    (void)state;
+    struct config c, its;
+    struct config_origin origin;
+    struct err err;
+    const char *yaml = "query.series_max: 7\ntenants:\n"
+                       "  acme: {query: {timeout: 10s, series_max: 0}, retention: 90d}\n"
+                       "  b: {query.response_max: 1MiB}\n  c: {retention: 1d}\n";
+    config_defaults(&c, &origin);
+    CHECK_OK(config_parse(&c, &origin, bytes_of(yaml, strlen(yaml)), "q.yml", &err), &err);
+    its = c;
+    CHECK(config_tenant_apply(&c, STR("acme"), &its));
+    CHECK_I64(its.query_timeout_ms, 10000);
+    CHECK_U64(its.query_series_max, 0);
+    CHECK_U64(its.query_response_bytes_max, 0);
+    its = c;
+    CHECK(config_tenant_apply(&c, STR("b"), &its));
+    CHECK_U64(its.query_series_max, 7);
+    CHECK_U64(its.query_response_bytes_max, 1 << 20);
+    CHECK(!config_tenant_apply(&c, STR("c"), &its));
+    CHECK(!config_tenant_apply(&c, STR("d"), &its));
+    struct config same = c;
+    CHECK(config_same_tenants(&c, &same));
+    config_release(&c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -294,6 +327,7 @@ int main(void)
         cmocka_unit_test(good_files),
         cmocka_unit_test(bad_files),
         cmocka_unit_test(tenants),
+        cmocka_unit_test(tenants_own_limits),
         cmocka_unit_test(flags),
         cmocka_unit_test(flags_win_over_the_file),
         cmocka_unit_test(differences),

@@ -135,7 +135,8 @@ static void printed_yaml_reads_back(void **state)
     char *argv[] = {(char *)(uintptr_t) "quipud", (char *)(uintptr_t) "--config", NULL, NULL};
     setup(&f, argv, 3,
           "data_dir: \"it's # a \\\"dir\\\"\"\nretention: 0\nwal: {sync: off}\n"
-          "tenants: {acme: {retention: 90d}, \"it's\": {retention_size: 1GiB}, b: {}}\n");
+          "tenants: {acme: {retention: 90d}, \"it's\": {retention_size: 1GiB, query: {timeout: "
+          "3s}}, b: {}}\n");
     struct buf yaml;
     struct config back;
     struct config_origin origin;
