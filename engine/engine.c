@@ -6,7 +6,8 @@
 
 #define STEP_NS INT64_C(1000000000)
 #define RETAIN_NS (INT64_C(60) * 1000000000)
-#define TRIM_NS INT64_C(1000000000)
+#define TRIM_NS INT64_C(1000000000)       /* the heap gives back what is free: at most so often, */
+#define TRIM_CALM_NS INT64_C(15000000000) /* and so often while nobody is short of memory */
 #define FLUSHES_PER_STEP 32
 #define PAUSE_NS INT64_C(100000000) /* then writers have the disk to themselves */
 #define FLUSH_NS_PER_STEP INT64_C(500000000)
@@ -302,7 +303,10 @@ static void step_memory(struct engine *e, int64_t now_ns)
     bool short_of = level >= PRESSURE_FLUSH;
     metric_set(e->metrics.memory_level, (double)level);
     page_cache_set_max(e->cache, e->config.page_cache_bytes / (short_of ? CACHE_SHRINK : 1));
-    if (!short_of || (e->last_trim_ns && now_ns - e->last_trim_ns < TRIM_NS)) return;
+    /* Pages of the cache come in all sizes, so the holes between what stays become many; if they are much of the
+     * process, they go back in calm times as well. */
+    if (!short_of && !pressure_heap_is_loose(&e->pressure)) return;
+    if (e->last_trim_ns && now_ns - e->last_trim_ns < (short_of ? TRIM_NS : TRIM_CALM_NS)) return;
     e->last_trim_ns = now_ns;
     mem_trim_heap();
 }

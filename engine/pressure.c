@@ -5,6 +5,9 @@
 #define LIVE_SHARE_MIN                                                                             \
     16 /* of live_bytes_max: the head has this much whatever the registry takes */
 #define FLUSH_SHARE_MIN 64 /* of the ceiling; see pressure_flush_min */
+/* Resident beside what is in use: the program, its stacks and libraries, and a share for the heap's own order. */
+#define LOOSE_BYTES ((size_t)16 << 20)
+#define LOOSE_SHARE 4
 
 /* Per cent of the ceiling from which on a level holds. */
 static const unsigned level_percent[] = {[PRESSURE_NONE] = 0,
@@ -71,6 +74,13 @@ enum pressure_level pressure_level_now(struct pressure *p)
 {
     atomic_store_explicit(&p->sampled_ns, 0, memory_order_relaxed);
     return pressure_level(p);
+}
+
+bool pressure_heap_is_loose(const struct pressure *p)
+{
+    size_t resident = atomic_load_explicit(&p->resident, memory_order_relaxed);
+    size_t counted = atomic_load_explicit(&p->counted, memory_order_relaxed);
+    return resident > counted + counted / LOOSE_SHARE + LOOSE_BYTES;
 }
 
 enum err_code pressure_check(struct pressure *p, enum pressure_level level, struct err *err)

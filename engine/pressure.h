@@ -41,6 +41,8 @@ void pressure_init(struct pressure *p, const struct memory_ceiling *ceiling, str
 enum pressure_level pressure_level(struct pressure *p);
 /* With a sample of now: after memory was given back. */
 enum pressure_level pressure_level_now(struct pressure *p);
+/* Much more is resident than is in use: what was freed stays with the heap. By the last sample. */
+bool pressure_heap_is_loose(const struct pressure *p);
 /* Fine below `level`, else ERR_NO_MEMORY: try again later. */
 MUST_USE enum err_code pressure_check(struct pressure *p, enum pressure_level level,
                                       struct err *err);

@@ -191,6 +191,30 @@ static void heads_are_flushed_early(void **state)
     fixture_close(&f);
 }
 
+/* What the heap keeps of freed memory goes back when it is much of the process, also far below the ceiling. */
+static void a_loose_heap_is_seen(void **state)
+{
+    (void)state;
+    struct pressure p;
+    struct clock_fake clock;
+    size_t counted = mem_bytes_total();
+    struct machine machine = {.resident = counted + 8 * MIB};
+    struct memory_ceiling ceiling = {
+        .bytes_max = 100 * (counted + 100 * MIB), .resident = resident, .ctx = &machine};
+    clock_fake_init(&clock, NOW_MS);
+    pressure_init(&p, &ceiling, &clock.clock);
+    CHECK(pressure_level_now(&p) == PRESSURE_NONE);
+    CHECK(!pressure_heap_is_loose(&p));
+    machine.resident = counted + counted / 2 + 64 * MIB;
+    CHECK(pressure_level_now(&p) == PRESSURE_NONE);
+    CHECK(pressure_heap_is_loose(&p));
+    void *used = mem_alloc(MEM_BASE, 64 * MIB);
+    CHECK(used != NULL);
+    CHECK(pressure_level_now(&p) == PRESSURE_NONE);
+    CHECK(!pressure_heap_is_loose(&p));
+    mem_free(used);
+}
+
 /* Samples and series share: the more series, the less of the head is left to samples. */
 static void the_head_has_what_the_registry_leaves(void **state)
 {
@@ -462,6 +486,7 @@ int main(void)
         cmocka_unit_test(running_queries_end_last),
         cmocka_unit_test(growth_between_samples_counts),
         cmocka_unit_test(heads_are_flushed_early),
+        cmocka_unit_test(a_loose_heap_is_seen),
         cmocka_unit_test(the_head_has_what_the_registry_leaves),
         cmocka_unit_test(a_flush_decodes_a_part_at_a_time),
         cmocka_unit_test(a_start_flushes_nothing_for_the_jump),
