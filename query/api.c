@@ -137,6 +137,13 @@ void api_constant(struct api_call *call, const char *json)
     api_finish(call, NULL, STR(""));
 }
 
+void api_no_content(struct api_call *call)
+{
+    buf_reset(&call->out);
+    call->answered = true;
+    call->status = 204;
+}
+
 struct query_limits api_limits(const struct api_call *call)
 {
     const struct query_api_config *config = &call->api->config;
@@ -220,6 +227,8 @@ void api_end(struct api_call *call)
         http_end(call->req);
     else if (call->failed || call->out.failed)
         http_respond_text(call->req, 503, "no memory");
+    else if (call->status == 204)
+        http_respond(call->req, 204, NULL, bytes_of(NULL, 0));
     else if (call->plain && call->status != 200)
         http_respond_text(call->req, call->status, "%.*s", (int)call->out.len,
                           (const char *)call->out.p);
@@ -335,6 +344,11 @@ size_t query_api_routes(struct query_api *api, struct http_route out[QUERY_API_R
         {"/api/v1/status/tsdb", HTTP_GET, true, api_on_tsdb},
         {"/api/v1/admin/tsdb/flush", HTTP_POST | HTTP_PUT, true, api_on_flush},
         {"/api/v1/admin/tsdb/compact", HTTP_POST | HTTP_PUT, true, api_on_compact},
+        {"/api/v1/admin/tsdb/delete_series", HTTP_POST | HTTP_PUT, true, api_on_delete_series},
+        {"/api/v1/admin/tsdb/clean_tombstones", HTTP_POST | HTTP_PUT, true,
+         api_on_clean_tombstones},
+        {"/api/v1/admin/tsdb/tombstones", HTTP_GET, false, api_on_tombstones},
+        {"/api/v1/admin/tsdb/delete_tenant", HTTP_POST | HTTP_PUT, true, api_on_delete_tenant},
         {"/api/v1/status/walreplay", HTTP_GET, false, query_api_walreplay},
         {"/api/v1/read", HTTP_POST, true, api_on_read},
         {"/version", HTTP_GET, false, api_on_version},

@@ -67,7 +67,7 @@ MUST_USE enum err_code query_api_new(const struct env *env, const struct query_a
 void query_api_free(struct query_api *api);
 
 /* Fills `out` with the routes; returns how many. */
-#define QUERY_API_ROUTES_MAX 32
+#define QUERY_API_ROUTES_MAX 48
 size_t query_api_routes(struct query_api *api, struct http_route out[QUERY_API_ROUTES_MAX]);
 /* For OPTIONS below /api/v1/: 204 with the CORS headers. `ctx` is the struct query_api. */
 void query_api_options(void *ctx, struct http_request *req);

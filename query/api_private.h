@@ -94,6 +94,8 @@ void api_finish(struct api_call *call, const struct notes *notes, struct str que
 void api_send(struct api_call *call);
 /* An error at any time: once the answer has begun, the connection is cut. */
 void api_fail(struct api_call *call, const struct err *err);
+/* 204, as Prometheus answers where there is nothing to say. */
+void api_no_content(struct api_call *call);
 /* A constant answer */
 void api_constant(struct api_call *call, const char *json);
 
@@ -163,6 +165,10 @@ void api_on_active_queries(void *ctx, struct http_request *req);
 void api_on_cancel_query(void *ctx, struct http_request *req);
 void api_on_top_queries(void *ctx, struct http_request *req);
 void api_on_tsdb(void *ctx, struct http_request *req);
+void api_on_delete_series(void *ctx, struct http_request *req);
+void api_on_clean_tombstones(void *ctx, struct http_request *req);
+void api_on_tombstones(void *ctx, struct http_request *req);
+void api_on_delete_tenant(void *ctx, struct http_request *req);
 void api_on_flush(void *ctx, struct http_request *req);
 void api_on_compact(void *ctx, struct http_request *req);
 

@@ -6,6 +6,7 @@
 
 #include "base/metric.h"
 #include "engine/tenant_header.h"
+#include "query/matcher_regex.h"
 #include "tools/bench.h"
 #include "tools/cli.h"
 #include "tools/client.h"
@@ -89,6 +90,7 @@ static enum err_code offline_init(struct offline *o, const struct ask *a, struct
     o->settings = engine_config_default(dir);
     o->settings.retention_ms = a->retention_ms >= 0 ? a->retention_ms : o->config.retention_ms;
     o->settings.retention_bytes = o->config.retention_bytes;
+    o->settings.regex = matcher_regex();
     o->settings.flush_window_ms = o->config.head_window_ms;
     return overrides_make(&o->config, &o->settings, &o->overrides, err);
 }

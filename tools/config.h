@@ -46,6 +46,7 @@ struct config {
 
     uint64_t compaction_enabled; /* bool */
     uint64_t compaction_rate;
+    int64_t deletes_rewrite_after_ms;
 
     uint64_t memory_limit_bytes;
 

@@ -65,6 +65,10 @@ static const struct config_key keys[] = {
      "larger than need be, until somebody asks for a compaction."},
     {"compaction.rate", CONFIG_SIZE, KEY(compaction_rate), "64MiB", 0, 1024 * GIB, NULL, true,
      "Bytes that merging in the background reads and writes in a second, about. 0: no limit."},
+    {"deletes.rewrite_after", CONFIG_DURATION, KEY(deletes_rewrite_after_ms), "5m", 0, DAY, NULL,
+     false,
+     "Blocks that hold deleted samples are written again, one after the other, when the delete is "
+     "older than this, so that deletes which come together cost one turn."},
     {"storage.page_cache", CONFIG_SIZE, KEY(page_cache_bytes), "auto", 0, 1024 * GIB, NULL, false,
      "Checked and decompressed pages of blocks kept in memory."},
 

@@ -18,6 +18,7 @@
 #include "engine/engine.h"
 #include "ingest/remote_write.h"
 #include "query/api.h"
+#include "query/matcher_regex.h"
 #include "tools/config.h"
 #include "tools/exit_code.h"
 #include "tools/memory_plan.h"
@@ -122,6 +123,8 @@ static struct engine_config engine_settings(const struct quipud *q, const struct
     e.retention_bytes = c->retention_bytes;
     e.compact = c->compaction_enabled;
     e.compact_rate = c->compaction_rate;
+    e.delete_rest_ms = c->deletes_rewrite_after_ms;
+    e.regex = matcher_regex();
     e.future_max_ms = c->limits_future_max_ms;
     e.flush_window_ms = c->head_window_ms;
     e.head_bytes_max = plan.head_bytes;

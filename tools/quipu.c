@@ -12,6 +12,8 @@ static const struct {
 } commands[] = {
     {"query", "ask a server for the value of an expression", cmd_query},
     {"compact", "merge blocks, in a data folder or by a server", cmd_compact},
+    {"delete", "delete series of a server", cmd_delete},
+    {"tenant", "delete a tenant of a server", cmd_tenant},
     {"inspect", "show and check a file of the log, or a block", cmd_inspect},
     {"bench", "put load on a server: quipu bench ingest, record, query", cmd_bench},
 };
