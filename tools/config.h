@@ -71,6 +71,8 @@ struct config {
     int64_t query_lookback_ms;
     uint64_t query_series_max, query_work_max, query_response_bytes_max;
     int64_t query_slow_ms;
+    uint64_t query_tenant_concurrency;
+    int64_t query_queue_timeout_ms;
 };
 
 enum config_type {

@@ -122,7 +122,14 @@ static const struct config_key keys[] = {
     {"query.concurrency", CONFIG_COUNT, KEY(query_concurrency), "8", 1, 1024, NULL, false,
      "Queries that run at the same time; others wait."},
     {"query.queue_max", CONFIG_COUNT, KEY(query_queue_max), "64", 1, 100000, NULL, false,
-     "Queries that wait; past it they get 503 with Retry-After."},
+     "Queries that wait, in turn by tenant; past it the tenant with the most gets 503 with "
+     "Retry-After."},
+    {"query.queue_timeout", CONFIG_DURATION, KEY(query_queue_timeout_ms), "30s", 0, DAY, NULL, true,
+     "A query that waits longer gets 503 with Retry-After. 0: it waits as long as query.timeout."},
+    {"query.tenant_concurrency", CONFIG_COUNT, KEY(query_tenant_concurrency), "0", 0, 1024, NULL,
+     true,
+     "Queries of one tenant that run at the same time; others of its own wait. 0: three "
+     "quarters of query.concurrency."},
     {"query.threads", CONFIG_COUNT, KEY(query_threads), "0", 0, 256, NULL, false,
      "Threads that share the work of running queries. 0: one per processor."},
     {"query.tenants_max", CONFIG_COUNT, KEY(query_tenants_max), "1", 1, 1000, NULL, false,
@@ -139,9 +146,10 @@ const struct config_key *config_key_at(size_t i)
 
 const struct config_key *config_tenant_key_at(size_t i)
 {
-    static const char *const NAMES[] = {"query.timeout",  "query.samples_max",  "query.series_max",
-                                        "query.work_max", "query.response_max", "query.memory_max",
-                                        "query.slow_log"};
+    static const char *const NAMES[] = {
+        "query.timeout",  "query.samples_max",   "query.series_max",
+        "query.work_max", "query.response_max",  "query.memory_max",
+        "query.slow_log", "query.queue_timeout", "query.tenant_concurrency"};
     static_assert(COUNT_OF(NAMES) <= CONFIG_TENANT_KEYS_MAX, "a tenant has a place for each");
     return i < COUNT_OF(NAMES) ? config_key_find(str_of(NAMES[i])) : NULL;
 }

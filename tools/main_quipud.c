@@ -217,6 +217,16 @@ static enum err_code open_env(struct quipud *q, struct err *err)
     return ERR_OK;
 }
 
+/* Of one tenant's queries that wait. */
+static void queue_limits(void *ctx, struct str tenant, struct fair_limits *out)
+{
+    struct quipud *q = ctx;
+    struct config config;
+    if (!settings_get_tenant(&q->settings, tenant, &config)) settings_get(&q->settings, &config);
+    out->share = config.query_tenant_concurrency;
+    out->wait_max_ms = config.query_queue_timeout_ms;
+}
+
 static void log_memory_plan(struct quipud *q)
 {
     struct memory_plan p = memory_plan_make(&q->settings.config, q->system);
@@ -252,6 +262,8 @@ static enum err_code open_server(struct quipud *q, struct err *err)
     s.inflight_bytes_max = plan.inflight_bytes;
     s.pool_threads = c->query_concurrency;
     s.pool_queue_max = c->query_queue_max;
+    s.pool_limits = queue_limits;
+    s.pool_ctx = q;
     const struct http_route early[] = {
         {"/-/healthy", HTTP_GET | HTTP_HEAD, false, on_healthy, q},
         {"/-/ready", HTTP_GET | HTTP_HEAD, false, on_ready, q},

@@ -234,7 +234,7 @@ static double count_calls(void *ctx)
 static double count_queued(void *ctx)
 {
     struct server *server = ctx;
-    return (double)pool_queued(server->pool);
+    return (double)fair_queue_waiting(server->queue);
 }
 
 static void register_metrics(struct server *server)
@@ -250,6 +250,8 @@ static void register_metrics(struct server *server)
     server->gone_total =
         metric_counter(m, "quipu_http_clients_gone_total",
                        "Requests whose client left or stalled before the answer was complete.", "");
+    server->late_total = metric_counter(m, "quipu_http_queue_timeouts_total",
+                                        "Requests that waited too long for a query thread.", "");
     metric_callback(m, "quipu_http_connections", "Open connections.", "gauge", "",
                     count_connections, server);
     metric_callback(m, "quipu_http_inflight_body_bytes", "Request bodies held in memory.", "gauge",
@@ -395,8 +397,12 @@ enum err_code server_open(const struct env *env, const struct server_config *con
     atomic_store_explicit(&server->router, router, memory_order_relaxed);
     rc = open_socket(server, err);
     if (rc) goto fail;
-    rc = pool_new("query", MAX_OF(config->pool_threads, (size_t)1), config->pool_queue_max,
-                  &server->pool, err);
+    struct fair_queue_config queue = {.n_threads = MAX_OF(config->pool_threads, (size_t)1),
+                                      .queue_max = config->pool_queue_max,
+                                      .clock = env->clock,
+                                      .limits = config->pool_limits,
+                                      .ctx = config->pool_ctx};
+    rc = fair_queue_new(&queue, &server->queue, err);
     if (rc) goto fail;
     register_metrics(server);
     rc = start_daemon(server, err);
@@ -470,7 +476,7 @@ void server_close(struct server *server)
     if (!server) return;
     stop_acceptor(server);
     if (server->daemon) MHD_stop_daemon(server->daemon);
-    pool_free(server->pool);
+    fair_queue_free(server->queue);
     router_free(atomic_load_explicit(&server->router, memory_order_relaxed));
     router_free(server->early);
     cond_destroy(&server->idle);

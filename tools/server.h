@@ -12,6 +12,7 @@
 
 #include "base/env.h"
 #include "base/http.h"
+#include "tools/fair_queue.h"
 
 struct server; /* from server_open() */
 
@@ -23,8 +24,11 @@ struct server_config {
     size_t request_bytes_max; /* 32 MiB: a longer body gets 413 */
     size_t
         inflight_bytes_max; /* 256 MiB: bodies of all requests being received or handled; past it 503 */
-    size_t pool_threads;     /* 8: pooled requests at work */
-    size_t pool_queue_max;   /* 64: pooled requests waiting; past it 503 with Retry-After */
+    size_t pool_threads;   /* 8: pooled requests at work */
+    size_t pool_queue_max; /* 64: pooled requests waiting; past it 503 with Retry-After */
+    /* What one tenant (as the header names it, or TENANT_DEFAULT) may have of these. NULL: defaults */
+    void (*pool_limits)(void *ctx, struct str tenant, struct fair_limits *out);
+    void *pool_ctx;
     size_t stream_bytes_max; /* 256 KiB: of one streamed answer, waiting for its client */
     int64_t
         stall_timeout_ms; /* 30 s without progress of a streamed answer: the client counts as gone */

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <strings.h>
 
+#include "engine/tenant_header.h"
 #include "tools/server_private.h"
 
 #define STREAM_BEGIN_BYTES 65536
@@ -261,10 +262,55 @@ static void answer_refused(struct call *call)
     metric_inc(call->server->rejected_total);
 }
 
-static void run_pooled(void *arg)
+static void run_pooled(struct fair_job *job)
 {
-    struct call *call = arg;
+    struct call *call = CONTAINER_OF(job, struct call, job);
     call->route->r.handler(call->route->r.ctx, &call->req);
+}
+
+/* Texts have nothing that JSON would escape. */
+static void answer_later(struct call *call, const char *type, const char *text)
+{
+    char json[512];
+    bool api = str_has_prefix(call->req.path, STR("/api/v1/"));
+    http_set_header(&call->req, "Retry-After", "1");
+    if (!api) {
+        http_respond_text(&call->req, 503, "%s", text);
+        return;
+    }
+    int n = snprintf(json, sizeof(json),
+                     "{\"status\":\"error\",\"errorType\":\"%s\",\"error\":\"%s\"}", type, text);
+    http_respond(&call->req, 503, "application/json", bytes_of(json, n < 0 ? 0 : (size_t)n));
+}
+
+static void refuse_pooled(struct fair_job *job, enum fair_refusal why)
+{
+    struct call *call = CONTAINER_OF(job, struct call, job);
+    struct server *server = call->server;
+    char text[256];
+    if (why == FAIR_TOO_LATE) {
+        int64_t waited_ns = clock_mono_ns(server->env.clock) - job->since_ns;
+        metric_inc(server->late_total);
+        snprintf(text, sizeof(text),
+                 "query timed out in query queue after %lld ms (query.queue_timeout)",
+                 (long long)(waited_ns / 1000000));
+        answer_later(call, "timeout", text);
+        return;
+    }
+    metric_inc(server->rejected_total);
+    snprintf(text, sizeof(text), "too many requests are waiting (query.queue_max is %zu)",
+             server->config.pool_queue_max);
+    answer_later(call, "unavailable", text);
+}
+
+/* Whose queue a request waits in. */
+static struct str queue_key(struct call *call)
+{
+    struct str path = call->req.path;
+    if (str_has_prefix(path, STR("/-/")) || str_has_prefix(path, STR("/api/v1/admin/")))
+        return STR(FAIR_KEY_OPERATOR);
+    struct str tenant = http_header(&call->req, TENANT_HEADER, NULL);
+    return tenant.len ? tenant : STR(TENANT_DEFAULT);
 }
 
 /* Body complete (or not wanted): gets the request answered, now or later. */
@@ -287,11 +333,9 @@ static void call_dispatch(struct call *call)
         call->route->r.handler(call->route->r.ctx, &call->req);
     } else {
         struct err err;
-        if (pool_submit(server->pool, run_pooled, call, &err) == ERR_OK) return;
-        metric_inc(server->rejected_total);
-        http_set_header(&call->req, "Retry-After", "1");
-        http_respond_text(&call->req, 503, "too many requests are waiting (query.queue_max is %zu)",
-                          server->config.pool_queue_max);
+        call->job = (struct fair_job){.run = run_pooled, .refuse = refuse_pooled};
+        if (fair_queue_submit(server->queue, queue_key(call), &call->job, &err))
+            refuse_pooled(&call->job, FAIR_CROWDED);
     }
 }
 

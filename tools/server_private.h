@@ -12,7 +12,7 @@
 
 #include "base/lock.h"
 #include "base/metric.h"
-#include "base/pool.h"
+#include "tools/fair_queue.h"
 #include "tools/server.h"
 #include "tools/server_compress.h"
 
@@ -76,7 +76,7 @@ struct server {
     pthread_t acceptor;
     bool accepting; /* the acceptor runs */
     char address[80];
-    struct pool *pool;
+    struct fair_queue *queue;
     _Atomic(struct router *) router; /* release in server_ready(), acquire in call_start() */
     struct router *early;            /* the router before; calls may still use it */
     _Atomic(enum server_state) state;
@@ -87,7 +87,7 @@ struct server {
     size_t n_peers;
     struct cond idle; /* n_calls went to 0 */
     size_t n_calls;   /* begun and not yet freed */
-    struct metric *connections_total, *refused_total, *rejected_total, *gone_total;
+    struct metric *connections_total, *refused_total, *rejected_total, *gone_total, *late_total;
 };
 
 /* Life of a call: the polling thread that owns the connection and the handler hold one reference each. */
@@ -105,6 +105,7 @@ struct part {
 
 struct call {
     struct http_request req; /* first */
+    struct fair_job job;     /* of a pooled route */
     struct server *server;
     struct MHD_Connection *conn;
     struct peer *peer; /* NULL when memory was out; valid until call_completed() has returned */
