@@ -6,6 +6,7 @@
 #include "query/eval_labels.h"
 #include "query/eval_op.h"
 #include "query/parser.h"
+#include "query/rate_windows.h"
 #include "query/regex.h"
 
 /* ---- collecting: series of operators to series of the result ---- */
@@ -365,6 +366,7 @@ static void eval_release(struct eval *eval)
     for (struct eval_regex *r = eval->regexes; r; r = r->next) regex_free(r->regex);
     for (struct eval_scratch *s = eval->scratches; s; s = s->next) {
         samples_release(&s->samples);
+        rate_cache_free(s->rates);
         arena_release(&s->series_arena);
         arena_release(&s->arena);
     }

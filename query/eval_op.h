@@ -56,9 +56,11 @@ void bitmap_fill(uint64_t *bits, size_t n_bits); /* all n_bits set, the rest of 
 
 /* A worker's memory: `arena` is emptied before each batch; `samples` and `series_arena`, where their histograms and
  * what functions need in between live, before each series. */
+struct rate_cache;
 struct eval_scratch {
     struct arena arena, series_arena;
     struct samples samples;
+    struct rate_cache *rates; /* NULL until it is needed */
     struct err err;
     size_t err_slot; /* of the error; SIZE_MAX = none */
     size_t work;     /* eval_poll_work */

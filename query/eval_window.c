@@ -137,6 +137,25 @@ static enum err_code evaluate_steps(const struct window_job *job, const struct s
     return ERR_OK;
 }
 
+/* rate, increase and delta of plain floats, all steps at once. */
+static enum err_code evaluate_rates(const struct window_job *job, struct eval_scratch *scratch,
+                                    const struct rate_times *times, const double *v,
+                                    struct eval_series *out, uint64_t *n_looked_at, struct err *err)
+{
+    const struct grid *grid = &job->plan->grid;
+    const struct plan_window *window = &job->range->window;
+    const struct rate_windows *windows;
+    if (!scratch->rates) scratch->rates = rate_cache_new();
+    if (!scratch->rates) return err_set(err, ERR_NO_MEMORY, "no memory for windows");
+    enum err_code rc =
+        rate_windows_find(scratch->rates, job->plan->fn, grid, window, times, &windows, err);
+    if (rc) return rc;
+    memcpy(out->present, windows->present, bitmap_words(grid->n) * sizeof(uint64_t));
+    *n_looked_at = windows->n_looked_at;
+    rate_column(job->plan->fn, window, windows, v, out->v);
+    return ERR_OK;
+}
+
 enum err_code window_evaluate(const struct window_job *job, struct eval_scratch *scratch,
                               struct labels labels, struct notes *notes, struct eval_series *out,
                               uint64_t *n_looked_at, struct err *err)
@@ -156,7 +175,8 @@ enum err_code window_evaluate(const struct window_job *job, struct eval_scratch 
                 &noted, &w);
     if (!rate_column_applies(fn, job->range->mode, samples))
         return evaluate_steps(job, samples, arena, args, &w, out, n_looked_at, err);
-    bool any = rate_column(fn, grid, &job->range->window, samples, out, n_looked_at);
-    if (any && fn != FN_DELTA) window_note_name(&w);
-    return ERR_OK;
+    struct rate_times times = {samples->t_ms, samples->n, 0};
+    enum err_code rc = evaluate_rates(job, scratch, &times, samples->v, out, n_looked_at, err);
+    if (!rc && fn != FN_DELTA && bitmap_any(out->present, grid->n)) window_note_name(&w);
+    return rc;
 }

@@ -1,44 +1,20 @@
 /* query/rate_column.c: see the header. The arithmetic is that of rate.c, operation by operation. What makes it cheap:
- *
- * The factor by which a gain is extrapolated depends on where the samples stand in the window, hardly ever on their
- * values, and with regular scrapes they stand alike at every step: it is computed when that changes.
- * Falls of the counter are found once per series, not once per window. */
+ * where windows begin and end, and the factor by which a gain is extrapolated, come with the times (rate_windows.h);
+ * falls of the counter are looked for once per series, not once per window. What is left is a subtraction and a
+ * multiplication per step, in vectors. */
 #include "query/rate_column.h"
 
 #include <math.h>
 
 #include "query/range_window.h"
 
+#define PART 64 /* steps: when one of them needs care, all of them get it */
+
 bool rate_column_applies(enum function_id fn, enum selector_mode mode,
                          const struct samples *samples)
 {
     return (fn == FN_RATE || fn == FN_INCREASE || fn == FN_DELTA) && mode == SELECT_PLAIN &&
            !samples->h && !samples->st_ms;
-}
-
-/* Where the samples stand in a window, and what follows from that alone. */
-struct shape {
-    int64_t to_start_ms, sampled_ms, to_end_ms;
-    size_t n;
-    double sampled, to_start, to_end, factor;
-};
-
-static double shape_factor(const struct shape *shape, double to_start, double range_seconds)
-{
-    double factor = (shape->sampled + to_start + shape->to_end) / shape->sampled;
-    return range_seconds ? factor / range_seconds : factor;
-}
-
-static void shape_compute(struct shape *shape, double range_seconds)
-{
-    double sampled = seconds_between(0, shape->sampled_ms);
-    double spacing = sampled / (double)(shape->n - 1), threshold = spacing * 1.1;
-    double to_start = seconds_between(0, shape->to_start_ms);
-    double to_end = seconds_between(0, shape->to_end_ms);
-    shape->sampled = sampled;
-    shape->to_start = to_start >= threshold ? spacing / 2 : to_start;
-    shape->to_end = to_end >= threshold ? spacing / 2 : to_end;
-    shape->factor = shape_factor(shape, shape->to_start, range_seconds);
 }
 
 static bool has_falls(const double *restrict v, size_t n)
@@ -49,78 +25,125 @@ static bool has_falls(const double *restrict v, size_t n)
     return falls != 0;
 }
 
-static double add_falls(double sum, const double *v, size_t lo, size_t hi)
-{
-    for (size_t i = lo + 1; i < hi; i++)
-        if (v[i] < v[i - 1]) sum += v[i - 1];
-    return sum;
-}
-
 /* No counter is negative: extrapolating back stops where it would have been 0. That takes a division to know; mostly
  * the counter is so far above its gain that a product with room for all rounding says so as well. */
-static bool surely_above_zero(const struct shape *shape, double first, double delta)
-{
-    double bound = shape->to_start * delta * (1 + 1e-9);
-    return first * shape->sampled >= bound && bound > 1e-280 && bound < INFINITY;
-}
+#define ROOM (1 + 1e-9)
+#define BOUND_MIN 1e-280
 
-static double counter_factor(const struct shape *shape, double first, double delta,
+/* ---- with care ---- */
+
+static double counter_factor(const struct rate_shape *shape, double first, double delta,
                              double range_seconds)
 {
-    if (!(delta > 0) || !(first >= 0) || surely_above_zero(shape, first, delta))
-        return shape->factor;
+    if (!(delta > 0) || !(first >= 0)) return shape->factor;
     double to_zero = shape->sampled * (first / delta);
-    return to_zero < shape->to_start ? shape_factor(shape, to_zero, range_seconds) : shape->factor;
+    return to_zero < shape->to_start ? rate_shape_factor(shape, to_zero, range_seconds)
+                                     : shape->factor;
 }
 
-/* The first sample after limit_ms, at or behind i. With regular scrapes each step moves on by as many samples as the
- * one before: that guess is tried first, so that a step costs the same however many samples it passes. */
-static size_t first_after(const struct samples *s, size_t i, size_t *stride, int64_t limit_ms)
+struct careful {
+    const double *v;
+    size_t n;
+    bool counter;
+    double range_seconds;
+    size_t fall; /* v[fall] < v[fall - 1]: the first one behind where windows begin now; n: none */
+};
+
+/* Windows only move forward, but for those of a run that is done again. */
+static void find_fall(struct careful *c, size_t first)
 {
-    size_t guess = i + *stride;
-    bool right = guess <= s->n && (guess == i || s->t_ms[guess - 1] <= limit_ms) &&
-                 (guess == s->n || s->t_ms[guess] > limit_ms);
-    if (right) return guess;
-    size_t next = i;
-    while (next < s->n && s->t_ms[next] <= limit_ms) next++;
-    *stride = next - i;
-    return next;
+    if (c->fall <= first) c->fall = first + 1;
+    while (c->fall < c->n && !(c->v[c->fall] < c->v[c->fall - 1])) c->fall++;
 }
 
-bool rate_column(enum function_id fn, const struct grid *grid, const struct plan_window *window,
-                 const struct samples *samples, struct eval_series *out, uint64_t *n_looked_at)
+static double careful_step(struct careful *c, const struct rate_shape *shape, size_t first,
+                           size_t last)
 {
-    const int64_t *t_ms = samples->t_ms;
-    const double *v = samples->v;
-    bool counter = fn != FN_DELTA, falls = counter && has_falls(v, samples->n), any = false;
-    double range_seconds = fn == FN_RATE ? duration_seconds(window->range_ms) : 0;
-    struct shape shape = {.n = 0};
-    size_t lo = 0, hi = 0, lo_stride = 0, hi_stride = 0;
-    for (size_t s = 0; s < grid->n; s++) {
-        int64_t end_ms = window_end(window, grid, s), start_ms = end_ms - window->range_ms;
-        hi = first_after(samples, hi, &hi_stride, end_ms);
-        lo = first_after(samples, lo, &lo_stride, start_ms);
-        size_t n = hi - lo;
-        *n_looked_at += n;
-        if (n < 2) continue;
-        int64_t first_ms = t_ms[lo], last_ms = t_ms[hi - 1];
-        struct shape now = {.to_start_ms = first_ms - start_ms,
-                            .sampled_ms = last_ms - first_ms,
-                            .to_end_ms = end_ms - last_ms,
-                            .n = n};
-        bool same = now.to_start_ms == shape.to_start_ms && now.sampled_ms == shape.sampled_ms &&
-                    now.to_end_ms == shape.to_end_ms && n == shape.n;
-        if (!same) {
-            shape = now;
-            shape_compute(&shape, range_seconds);
-        }
-        double delta = v[hi - 1] - v[lo];
-        if (falls) delta = add_falls(delta, v, lo, hi);
-        double factor =
-            counter ? counter_factor(&shape, v[lo], delta, range_seconds) : shape.factor;
-        out->v[s] = delta * factor;
-        bitmap_set(out->present, s);
-        any = true;
+    double delta = c->v[last] - c->v[first];
+    if (!c->counter) return delta * shape->factor;
+    find_fall(c, first);
+    for (size_t i = c->fall; i <= last; i++)
+        if (c->v[i] < c->v[i - 1]) delta += c->v[i - 1];
+    return delta * counter_factor(shape, c->v[first], delta, c->range_seconds);
+}
+
+/* ---- in vectors: no falls. Steps [0, n) of a run; a set bit tells that some step needs care ---- */
+
+struct part {
+    const double *first, *last;
+    size_t first_move, last_move;
+    size_t n;
+    const struct rate_shape *shape;
+};
+
+static uint64_t counter_part_next(const double *restrict first, const double *restrict last,
+                                  size_t n, const struct rate_shape *shape, double *restrict out)
+{
+    double factor = shape->factor, sampled = shape->sampled, to_start = shape->to_start;
+    uint64_t doubts = 0;
+    for (size_t i = 0; i < n; i++) {
+        double delta = last[i] - first[i], bound = to_start * delta * ROOM;
+        out[i] = delta * factor;
+        uint64_t rises = (uint64_t)(delta > 0) & (uint64_t)(first[i] >= 0);
+        uint64_t sure = (uint64_t)(first[i] * sampled >= bound) & (uint64_t)(bound > BOUND_MIN) &
+                        (uint64_t)(bound < INFINITY);
+        doubts |= rises & (sure ^ 1);
     }
-    return any;
+    return doubts;
+}
+
+static uint64_t counter_part(const struct part *p, double *restrict out)
+{
+    if (p->first_move == 1 && p->last_move == 1)
+        return counter_part_next(p->first, p->last, p->n, p->shape, out);
+    double first[PART], last[PART];
+    for (size_t i = 0; i < p->n; i++) {
+        first[i] = p->first[i * p->first_move];
+        last[i] = p->last[i * p->last_move];
+    }
+    return counter_part_next(first, last, p->n, p->shape, out);
+}
+
+static void gauge_part(const struct part *p, double *restrict out)
+{
+    for (size_t i = 0; i < p->n; i++)
+        out[i] = (p->last[i * p->last_move] - p->first[i * p->first_move]) * p->shape->factor;
+}
+
+/* ---- a series ---- */
+
+static void column_part(struct careful *c, bool falls, const struct rate_run *run, size_t from,
+                        size_t n, double *out)
+{
+    struct part part = {.first = c->v + run->first + from * run->first_move,
+                        .last = c->v + run->last + from * run->last_move,
+                        .first_move = run->first_move,
+                        .last_move = run->last_move,
+                        .n = n,
+                        .shape = &run->shape};
+    if (!c->counter) {
+        gauge_part(&part, out);
+        return;
+    }
+    if (!falls && !counter_part(&part, out)) return;
+    for (size_t i = 0; i < n; i++)
+        out[i] = careful_step(c, &run->shape, run->first + (from + i) * run->first_move,
+                              run->last + (from + i) * run->last_move);
+}
+
+void rate_column(enum function_id fn, const struct plan_window *window,
+                 const struct rate_windows *w, const double *v, double *out)
+{
+    struct careful c = {.v = v,
+                        .n = w->n,
+                        .counter = fn != FN_DELTA,
+                        .range_seconds = fn == FN_RATE ? duration_seconds(window->range_ms) : 0};
+    bool falls = c.counter && has_falls(v, w->n);
+    if (!falls) c.fall = w->n;
+    for (size_t r = 0; r < w->n_runs; r++) {
+        const struct rate_run *run = &w->runs[r];
+        for (size_t from = 0; from < run->n; from += PART)
+            column_part(&c, falls, run, from, MIN_OF((size_t)PART, run->n - from),
+                        out + run->step + from);
+    }
 }

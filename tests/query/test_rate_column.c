@@ -66,6 +66,19 @@ static void check_steps(enum function_id fn, const struct grid *grid,
     }
 }
 
+static void check_column(struct rate_cache *cache, enum function_id fn, const struct grid *grid,
+                         const struct plan_window *window, const struct samples *samples,
+                         struct eval_series *out)
+{
+    struct err err;
+    const struct rate_windows *windows;
+    struct rate_times times = {samples->t_ms, samples->n, 0};
+    CHECK_OK(rate_windows_find(cache, fn, grid, window, &times, &windows, &err), &err);
+    memcpy(out->present, windows->present, bitmap_words(grid->n) * sizeof(uint64_t));
+    rate_column(fn, window, windows, samples->v, out->v);
+    check_steps(fn, grid, window, samples, out);
+}
+
 static void test_same_as_step_by_step(void **state)
 {
     (void)state;
@@ -87,12 +100,17 @@ static void test_same_as_step_by_step(void **state)
         window.pinned_ms = 300000;
         for (size_t i = 0; i < COUNT_OF(FUNCTIONS); i++) {
             struct eval_series out = {0};
-            uint64_t n_looked_at = 0;
+            struct rate_cache *cache = rate_cache_new();
+            CHECK(cache);
             CHECK(series_alloc(&arena, grid.n, &out));
             CHECK(rate_column_applies(FUNCTIONS[i], SELECT_PLAIN, &samples));
-            bool any = rate_column(FUNCTIONS[i], &grid, &window, &samples, &out, &n_looked_at);
-            CHECK(any == bitmap_any(out.present, grid.n));
-            check_steps(FUNCTIONS[i], &grid, &window, &samples, &out);
+            check_column(cache, FUNCTIONS[i], &grid, &window, &samples, &out);
+            /* Other values at the same times, then other times. */
+            for (size_t k = 0; k < samples.n; k++) samples.v[k] = rng_unit(&rng) * (double)k;
+            check_column(cache, FUNCTIONS[i], &grid, &window, &samples, &out);
+            if (samples.n) samples.n--;
+            check_column(cache, FUNCTIONS[i], &grid, &window, &samples, &out);
+            rate_cache_free(cache);
         }
         samples_release(&samples);
         arena_release(&arena);
