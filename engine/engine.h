@@ -11,6 +11,7 @@
 #include "base/env.h"
 #include "engine/pressure.h"
 #include "storage/catalog.h"
+#include "storage/column_reader.h"
 #include "storage/label_want.h"
 #include "storage/matcher.h"
 #include "storage/samples.h"
@@ -290,6 +291,20 @@ struct labels select_labels(const struct engine_select *sel, size_t i);
 MUST_USE enum err_code select_read(struct engine_select *sel, size_t i, int64_t mint_ms,
                                    int64_t maxt_ms, struct samples *out, struct err *err);
 void select_release(struct engine_select *sel); /* NULL: no-op */
+
+/* For who reads one series after the other: what is decoded for one serves the next. One thread's; there may be several
+ * readers of one select. */
+struct select_reader;
+MUST_USE enum err_code select_reader_new(struct engine_select *sel, struct select_reader **out,
+                                         struct err *err);
+void select_reader_free(struct select_reader *r); /* before the select. NULL: no-op */
+/* As select_read. */
+MUST_USE enum err_code select_reader_samples(struct select_reader *r, size_t i, int64_t mint_ms,
+                                             int64_t maxt_ms, struct samples *out, struct err *err);
+/* The same samples in place, where that is possible; *plain false: it is not, read samples. */
+MUST_USE enum err_code select_reader_floats(struct select_reader *r, size_t i, int64_t mint_ms,
+                                            int64_t maxt_ms, struct float_column *out, bool *plain,
+                                            struct err *err);
 
 /* Sorted, unique, copied to the arena. n_matchers 0: everything within the range of time (by head and block, not by
  * sample). */

@@ -9,36 +9,7 @@
  * has nothing else in the select's time is left out. A tenant without deletes of that time pays one look. */
 #include <stdlib.h>
 
-#include "engine/engine_private.h"
-
-struct series_ref {
-    struct series_ref *next; /* of a later block */
-    uint32_t block;          /* index in the view */
-    uint32_t id;             /* there */
-};
-struct select_item {
-    struct label *labels;
-    uint32_t n_labels;
-    _Atomic bool spelled; /* labels are written: release in spell(), acquire in select_labels() */
-    struct series *head;  /* NULL: no samples in the head */
-    struct series_ref *first, *last;
-};
-struct hidden {
-    struct compact_range *ranges; /* of one item, within the select's time */
-    size_t n;
-};
-struct engine_select {
-    struct tenant *tenant;
-    struct view *view;
-    struct arena arena;  /* labels of blocks, refs */
-    struct label *space; /* for labels of the head; untouched until spelled */
-    struct lock lock;    /* rank LOCK_TENANT_GATE; guards the spelling */
-    struct select_item *items;
-    size_t n, cap;
-    int64_t mint_ms, maxt_ms;
-    struct select_bounds bounds;
-    struct hidden *hidden; /* by item, in the arena; NULL: nothing is */
-};
+#include "engine/select_private.h"
 
 /* ---- bounds ---- */
 
@@ -303,10 +274,6 @@ static enum err_code select_blocks(struct engine_select *sel, const struct match
 
 /* ---- what is deleted ---- */
 
-static enum err_code read_versions(const struct engine_select *sel, const struct select_item *item,
-                                   int64_t mint_ms, int64_t maxt_ms, struct samples *out,
-                                   struct err *err);
-
 struct survey {
     const struct engine_select *sel;
     const struct hidden *hidden;
@@ -358,7 +325,7 @@ static enum err_code item_survives(const struct engine_select *sel, const struct
     struct samples s;
     arena_init(&arena, MEM_QUERY, 0);
     samples_init(&s, MEM_QUERY, &arena);
-    rc = read_versions(sel, item, y.from_ms, y.to_ms, &s, err);
+    rc = select_read_versions(sel, item, NULL, y.from_ms, y.to_ms, &s, err);
     if (!rc) ranges_cut(&s, hidden->ranges, hidden->n);
     *survives = s.n > 0;
     samples_release(&s);
@@ -399,6 +366,17 @@ enum err_code tenant_select(struct tenant *t, const struct matcher *matchers, si
     return tenant_select_bounded(t, matchers, n_matchers, mint_ms, maxt_ms, &none, out, err);
 }
 
+/* Members of families decoded as a whole, of one select. */
+#define FAMILIES_BYTES ((size_t)32 << 20)
+
+/* Then there are few members of each family, and whole families are not worth it. */
+static bool asks_for_buckets(const struct matcher *matchers, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (str_eq(matchers[i].name, STR("le"))) return true;
+    return false;
+}
+
 enum err_code tenant_select_bounded(struct tenant *t, const struct matcher *matchers,
                                     size_t n_matchers, int64_t mint_ms, int64_t maxt_ms,
                                     const struct select_bounds *bounds, struct engine_select **out,
@@ -413,6 +391,8 @@ enum err_code tenant_select_bounded(struct tenant *t, const struct matcher *matc
     sel->mint_ms = mint_ms;
     sel->maxt_ms = maxt_ms;
     sel->bounds = *bounds;
+    sel->families =
+        asks_for_buckets(matchers, n_matchers) ? NULL : family_cache_new(FAMILIES_BYTES);
     arena_init(&sel->arena, MEM_QUERY, 0);
     lock_init(&sel->lock, LOCK_TENANT_GATE);
     struct tombstone_set *deleted = tombstones_take(&t->tombstones); /* before the view */
@@ -445,75 +425,11 @@ struct labels select_labels(const struct engine_select *sel, size_t i)
 void select_release(struct engine_select *sel)
 {
     if (!sel) return;
+    family_cache_free(sel->families);
     views_give(&sel->tenant->views, sel->view);
     arena_release(&sel->arena);
     lock_destroy(&sel->lock);
     mem_free(sel->space);
     mem_free(sel->items);
     mem_free(sel);
-}
-
-/* ---- samples ---- */
-
-static enum err_code read_block(const struct engine_select *sel, const struct series_ref *ref,
-                                int64_t mint_ms, int64_t maxt_ms, struct samples *out,
-                                struct err *err)
-{
-    struct block *block = sel->view->blocks[ref->block];
-    const struct block_info *info = block_info(block);
-    if (info->t_min_ms > maxt_ms || info->t_max_ms < mint_ms) return ERR_OK;
-    if (out->n == 0 || out->t_ms[out->n - 1] < MAX_OF(mint_ms, info->t_min_ms))
-        return block_read(block, ref->id, mint_ms, maxt_ms, out, err);
-    struct samples newer;
-    samples_init(&newer, out->owner, out->arena);
-    enum err_code rc = block_read(block, ref->id, mint_ms, maxt_ms, &newer, err);
-    if (!rc) rc = samples_merge(out, &newer, err);
-    samples_release(&newer);
-    return rc;
-}
-
-static enum err_code read_versions(const struct engine_select *sel, const struct select_item *item,
-                                   int64_t mint_ms, int64_t maxt_ms, struct samples *out,
-                                   struct err *err)
-{
-    enum err_code rc = ERR_OK;
-    for (const struct series_ref *ref = item->first; !rc && ref; ref = ref->next)
-        rc = read_block(sel, ref, mint_ms, maxt_ms, out, err);
-    if (!rc && item->head)
-        rc = head_read(tenant_stripe(sel->tenant, item->head), item->head, sel->view->flushed_gen,
-                       UINT32_MAX, mint_ms, maxt_ms, out, err);
-    return rc;
-}
-
-/* Into `out`, which is empty. What is hidden is known within the select's time only. */
-static enum err_code read_visible(const struct engine_select *sel, size_t i, int64_t mint_ms,
-                                  int64_t maxt_ms, struct samples *out, struct err *err)
-{
-    const struct hidden *hidden = sel->hidden ? &sel->hidden[i] : NULL;
-    bool cuts = hidden && hidden->n;
-    if (cuts) {
-        mint_ms = MAX_OF(mint_ms, sel->mint_ms);
-        maxt_ms = MIN_OF(maxt_ms, sel->maxt_ms);
-    }
-    if (mint_ms > maxt_ms) return ERR_OK;
-    enum err_code rc = read_versions(sel, &sel->items[i], mint_ms, maxt_ms, out, err);
-    if (!rc && cuts) ranges_cut(out, hidden->ranges, hidden->n);
-    return rc;
-}
-
-enum err_code select_read(struct engine_select *sel, size_t i, int64_t mint_ms, int64_t maxt_ms,
-                          struct samples *out, struct err *err)
-{
-    ASSERT(i < sel->n);
-    enum err_code rc = pressure_check(&sel->tenant->engine->pressure, PRESSURE_QUERIES, err);
-    if (rc) return rc;
-    if (out->n == 0) return read_visible(sel, i, mint_ms, maxt_ms, out, err);
-    /* Versions are merged among themselves only. */
-    struct samples own;
-    samples_init(&own, out->owner, out->arena);
-    rc = read_visible(sel, i, mint_ms, maxt_ms, &own, err);
-    for (size_t k = 0; !rc && k < own.n; k++)
-        rc = samples_push(out, own.t_ms[k], own.v[k], own.h ? own.h[k] : NULL, err);
-    samples_release(&own);
-    return rc;
 }

@@ -362,6 +362,8 @@ static bool any_over_budget(const struct eval *eval)
 static void eval_release(struct eval *eval)
 {
     eval->over_budget = any_over_budget(eval);
+    for (struct eval_scratch *s = eval->scratches; s; s = s->next)
+        if (s->reader) eval->env->source->ops->reader_free(s->reader);
     eval_release_selects(eval);
     for (struct eval_regex *r = eval->regexes; r; r = r->next) regex_free(r->regex);
     for (struct eval_scratch *s = eval->scratches; s; s = s->next) {

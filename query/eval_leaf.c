@@ -99,7 +99,7 @@ struct op_leaf {
     const struct plan *selector; /* what is read */
     struct source_select *select;
     size_t n_series, next_series;
-    size_t batch_max;
+    size_t batch_max, n_batch;
     struct eval_workers workers;
     struct eval_series *items; /* batch_max of each */
     struct leaf_slot *slots;
@@ -177,23 +177,43 @@ static enum err_code leaf_hints(struct op_leaf *leaf, struct eval_scratch *scrat
     return rc;
 }
 
-/* An instant query wants one sample per series. The reset hint of a histogram takes the one before it as well. */
-static enum err_code leaf_read(const struct op_leaf *leaf, size_t i, struct eval_scratch *scratch,
-                               struct err *err)
+static enum err_code floats_to_samples(const struct float_column *in, struct samples *out,
+                                       struct err *err)
+{
+    enum err_code rc = in->n ? samples_reserve(out, in->n, err) : ERR_OK;
+    if (rc || !in->n) return rc;
+    memcpy(out->t_ms, in->t_ms, in->n * sizeof(*out->t_ms));
+    memcpy(out->v, in->v, in->n * sizeof(*out->v));
+    out->n = in->n;
+    return ERR_OK;
+}
+
+/* Into *floats if that will do, else (*floats empty) into the scratch. An instant query wants one sample per series. The
+ * reset hint of a histogram takes the one before it as well. */
+static enum err_code leaf_read(struct op_leaf *leaf, size_t i, struct eval_scratch *scratch,
+                               struct float_column *floats, struct err *err)
 {
     const struct query_source_ops *source = leaf->op.eval->env->source->ops;
     const struct plan *selector = leaf->selector;
+    int64_t mint_ms = selector->mint_ms, maxt_ms = selector->maxt_ms;
     struct samples *samples = &scratch->samples;
+    *floats = (struct float_column){0};
     eval_scratch_begin_series(scratch);
     bool one = source->read_last && selector->kind == PLAN_SELECT &&
                selector->mode == SELECT_PLAIN && selector->grid.n == 1;
     if (one) {
-        enum err_code rc =
-            source->read_last(leaf->select, i, selector->mint_ms, selector->maxt_ms, samples, err);
+        enum err_code rc = source->read_last(leaf->select, i, mint_ms, maxt_ms, samples, err);
         if (rc || !samples->h) return rc;
         eval_scratch_begin_series(scratch);
     }
-    return source->read(leaf->select, i, selector->mint_ms, selector->maxt_ms, samples, err);
+    if (!source->reader_new) return source->read(leaf->select, i, mint_ms, maxt_ms, samples, err);
+    enum err_code rc =
+        scratch->reader ? ERR_OK : source->reader_new(leaf->select, &scratch->reader, err);
+    bool plain = true;
+    if (!rc) rc = source->reader_floats(scratch->reader, i, mint_ms, maxt_ms, floats, &plain, err);
+    if (rc || plain) return rc;
+    *floats = (struct float_column){0};
+    return source->reader_samples(scratch->reader, i, mint_ms, maxt_ms, samples, err);
 }
 
 static enum err_code leaf_series(struct op_leaf *leaf, struct eval_scratch *scratch, size_t slot,
@@ -205,37 +225,51 @@ static enum err_code leaf_series(struct op_leaf *leaf, struct eval_scratch *scra
     struct eval_series *out = &leaf->items[slot];
     *out = (struct eval_series){.labels = source->labels(leaf->select, i)};
     struct notes *notes = &leaf->slots[slot].notes;
+    uint64_t *n_looked_at = &leaf->slots[slot].n_looked_at;
     notes_init(notes, &scratch->arena);
-    leaf->slots[slot].n_looked_at = 0;
+    *n_looked_at = 0;
     struct samples *samples = &scratch->samples;
-    enum err_code rc = leaf_read(leaf, i, scratch, err);
+    struct float_column floats;
+    enum err_code rc = leaf_read(leaf, i, scratch, &floats, err);
     if (rc) return rc;
-    if (samples->n > eval->env->limits.samples_max)
-        return eval_over_limit(eval, LIMIT_SAMPLES, samples->n, err);
-    rc = eval_poll_work(eval, &scratch->work, samples->n + leaf->op.n_steps, err);
+    size_t n = MAX_OF(samples->n, floats.n);
+    if (n > eval->env->limits.samples_max) return eval_over_limit(eval, LIMIT_SAMPLES, n, err);
+    rc = eval_poll_work(eval, &scratch->work, n + leaf->op.n_steps, err);
     if (rc) return rc;
-    if (leaf->op.plan->kind == PLAN_SELECT) {
-        out->drop_name = leaf->op.plan->fn != FN_N;
+    bool range = leaf->op.plan->kind == PLAN_RANGE;
+    out->drop_name = range ? leaf->job.drops_name : leaf->op.plan->fn != FN_N;
+    if (floats.n && range && window_takes_floats(&leaf->job) &&
+        !floats_have_nan(floats.v, floats.n))
+        return window_evaluate_floats(&leaf->job, scratch, out->labels, notes, &floats, out,
+                                      n_looked_at, err);
+    rc = floats_to_samples(&floats, samples, err);
+    if (rc) return rc;
+    if (!range) {
         rc = evaluate_select(leaf, samples, &scratch->arena, notes, out, err);
-        if (out->present)
-            leaf->slots[slot].n_looked_at = bitmap_count(out->present, leaf->op.n_steps);
+        if (out->present) *n_looked_at = bitmap_count(out->present, leaf->op.n_steps);
         return rc;
     }
-    out->drop_name = leaf->job.drops_name;
     rc = leaf_hints(leaf, scratch, i, err);
     return rc ? rc
-              : window_evaluate(&leaf->job, scratch, out->labels, notes, out,
-                                &leaf->slots[slot].n_looked_at, err);
+              : window_evaluate(&leaf->job, scratch, out->labels, notes, out, n_looked_at, err);
 }
 
-static void leaf_work(void *ctx, size_t worker, size_t slot)
+/* Neighbours share times and pages: a worker takes some at once. */
+#define SERIES_PER_PART 32
+
+static void leaf_work(void *ctx, size_t worker, size_t part)
 {
     struct op_leaf *leaf = ctx;
     struct eval_scratch *scratch = leaf->workers.items[worker];
+    size_t from = part * SERIES_PER_PART, to = MIN_OF(from + SERIES_PER_PART, leaf->n_batch);
     struct err err;
-    if (leaf_series(leaf, scratch, slot, &err) && slot < scratch->err_slot) {
-        scratch->err = err;
-        scratch->err_slot = slot;
+    for (size_t slot = from; slot < to; slot++) {
+        if (!leaf_series(leaf, scratch, slot, &err)) continue;
+        if (slot < scratch->err_slot) {
+            scratch->err = err;
+            scratch->err_slot = slot;
+        }
+        return;
     }
 }
 
@@ -263,7 +297,8 @@ static enum err_code leaf_next(struct op *op, struct eval_batch *out, struct err
         enum err_code rc = eval_poll(op->eval, err);
         if (rc) return rc;
         eval_workers_reset(op->eval, &leaf->workers);
-        eval_for(op->eval, n, leaf_work, leaf);
+        leaf->n_batch = n;
+        eval_for(op->eval, (n + SERIES_PER_PART - 1) / SERIES_PER_PART, leaf_work, leaf);
         rc = eval_workers_error(&leaf->workers, err);
         if (!rc) rc = leaf_account(leaf, n, err);
         if (rc) return rc;

@@ -16,7 +16,7 @@ enum err_code window_job_init(struct eval *eval, const struct plan *plan, struct
 }
 
 /* Staleness markers are NaN: where there is none, there is no marker. Without branches, 8 bytes a sample. */
-static bool has_nan(const double *restrict v, size_t n)
+bool floats_have_nan(const double *restrict v, size_t n)
 {
     uint64_t nan = 0; /* as wide as the doubles, or the loop is not made into vectors */
     for (size_t i = 0; i < n; i++) nan |= (uint64_t)(v[i] != v[i]);
@@ -25,7 +25,7 @@ static bool has_nan(const double *restrict v, size_t n)
 
 void samples_drop_stale(struct samples *samples)
 {
-    if (!has_nan(samples->v, samples->n)) return;
+    if (!floats_have_nan(samples->v, samples->n)) return;
     size_t n = 0;
     while (n < samples->n && !is_stale_nan(samples->v[n])) n++;
     for (size_t i = n; i < samples->n; i++) {
@@ -179,4 +179,29 @@ enum err_code window_evaluate(const struct window_job *job, struct eval_scratch 
     enum err_code rc = evaluate_rates(job, scratch, &times, samples->v, out, n_looked_at, err);
     if (!rc && fn != FN_DELTA && bitmap_any(out->present, grid->n)) window_note_name(&w);
     return rc;
+}
+
+bool window_takes_floats(const struct window_job *job)
+{
+    static const struct samples floats = {0};
+    return rate_column_applies(job->plan->fn, job->range->mode, &floats);
+}
+
+enum err_code window_evaluate_floats(const struct window_job *job, struct eval_scratch *scratch,
+                                     struct labels labels, struct notes *notes,
+                                     const struct float_column *in, struct eval_series *out,
+                                     uint64_t *n_looked_at, struct err *err)
+{
+    const struct grid *grid = &job->plan->grid;
+    *n_looked_at = 0;
+    if (!in->n) return ERR_OK;
+    if (!series_alloc(&scratch->arena, grid->n, out)) return arena_fail(&scratch->arena, err);
+    struct rate_times times = {in->t_ms, in->n, in->times_id};
+    enum err_code rc = evaluate_rates(job, scratch, &times, in->v, out, n_looked_at, err);
+    if (rc || job->plan->fn == FN_DELTA || !bitmap_any(out->present, grid->n)) return rc;
+    struct range_window w = {.metric = labels_get(labels, STR(LABEL_NAME)),
+                             .pos_arg = job->range->node->pos,
+                             .notes = notes};
+    window_note_name(&w);
+    return ERR_OK;
 }

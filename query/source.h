@@ -4,12 +4,14 @@
 #define QUIPU_QUERY_SOURCE_H
 
 #include "base/arena.h"
+#include "storage/column_reader.h"
 #include "storage/label_want.h"
 #include "storage/matcher.h"
 #include "storage/samples.h"
 
 struct query_source;
 struct source_select; /* a snapshot of the matching series */
+struct source_reader;
 
 /* One entry of /api/v1/metadata */
 struct source_metadata {
@@ -33,6 +35,19 @@ struct query_source_ops {
     enum err_code (*read_last)(struct source_select *sel, size_t i, int64_t mint_ms,
                                int64_t maxt_ms, struct samples *out, struct err *err);
     void (*release)(struct source_select *sel);
+
+    /* Readers, for who reads one series after the other, one thread's each; freed before the select. All NULL: there are
+     * none. */
+    enum err_code (*reader_new)(struct source_select *sel, struct source_reader **out,
+                                struct err *err);
+    void (*reader_free)(struct source_reader *reader);
+    /* As read. */
+    enum err_code (*reader_samples)(struct source_reader *reader, size_t i, int64_t mint_ms,
+                                    int64_t maxt_ms, struct samples *out, struct err *err);
+    /* The same samples in place, if they are plain floats, until the next call; *plain false: ask for samples. */
+    enum err_code (*reader_floats)(struct source_reader *reader, size_t i, int64_t mint_ms,
+                                   int64_t maxt_ms, struct float_column *out, bool *plain,
+                                   struct err *err);
 
     /* Sorted, unique, copied to the arena. n_matchers 0: all. `*truncated` says if want->limit cut. */
     enum err_code (*label_names)(struct query_source *src, const struct matcher *matchers,

@@ -49,6 +49,40 @@ static enum err_code op_read(struct source_select *sel, size_t i, int64_t mint_m
     return rc ? rc : samples_take_start_times(out, n_before, err);
 }
 
+static struct select_reader *reader_of(struct source_reader *reader)
+{
+    return (struct select_reader *)(void *)reader;
+}
+
+static enum err_code op_reader_new(struct source_select *sel, struct source_reader **out,
+                                   struct err *err)
+{
+    struct select_reader *reader = NULL;
+    enum err_code rc = select_reader_new(select_of(sel), &reader, err);
+    *out = (struct source_reader *)(void *)reader;
+    return rc;
+}
+
+static void op_reader_free(struct source_reader *reader)
+{
+    select_reader_free(reader_of(reader));
+}
+
+static enum err_code op_reader_samples(struct source_reader *reader, size_t i, int64_t mint_ms,
+                                       int64_t maxt_ms, struct samples *out, struct err *err)
+{
+    size_t n_before = out->n;
+    enum err_code rc = select_reader_samples(reader_of(reader), i, mint_ms, maxt_ms, out, err);
+    return rc ? rc : samples_take_start_times(out, n_before, err);
+}
+
+static enum err_code op_reader_floats(struct source_reader *reader, size_t i, int64_t mint_ms,
+                                      int64_t maxt_ms, struct float_column *out, bool *plain,
+                                      struct err *err)
+{
+    return select_reader_floats(reader_of(reader), i, mint_ms, maxt_ms, out, plain, err);
+}
+
 static void op_release(struct source_select *sel)
 {
     select_release(select_of(sel));
@@ -92,6 +126,10 @@ static const struct query_source_ops ops = {.select = op_select,
                                             .labels = op_labels,
                                             .read = op_read,
                                             .release = op_release,
+                                            .reader_new = op_reader_new,
+                                            .reader_free = op_reader_free,
+                                            .reader_samples = op_reader_samples,
+                                            .reader_floats = op_reader_floats,
                                             .label_names = op_label_names,
                                             .label_values = op_label_values,
                                             .metadata = op_metadata};

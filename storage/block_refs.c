@@ -284,17 +284,12 @@ enum err_code refs_group_encode(struct refs_writer *w, struct buf *out,
 
 /* ---- reading ---- */
 
-/* A series in the directory of its group. */
-struct entry {
-    uint64_t n_chunks, times_off, times_len, refs_off, refs_len;
-};
-
-static enum err_code read_directory(struct reader *r, unsigned n_series, struct entry *entries,
-                                    struct err *err)
+static enum err_code read_entries(struct reader *r, unsigned n_series, struct refs_entry *entries,
+                                  struct err *err)
 {
     uint64_t off = 0;
     for (unsigned i = 0; i < n_series; i++) {
-        struct entry *e = &entries[i];
+        struct refs_entry *e = &entries[i];
         uint8_t head = reader_u8(r);
         unsigned d = head & REF_TIMES_OF_MASK;
         e->refs_len = head >> REF_LEN_SHIFT;
@@ -324,24 +319,40 @@ static enum err_code read_directory(struct reader *r, unsigned n_series, struct 
     return ERR_OK;
 }
 
+enum err_code refs_directory_read(struct bytes group, unsigned n_series, struct refs_directory *out,
+                                  struct err *err)
+{
+    struct reader r = reader_init(group);
+    uint64_t base_column;
+    out->base_item = reader_varint(&r);
+    base_column = reader_varint(&r);
+    out->base_ms = reader_zigzag(&r);
+    if (base_column >= UINT32_MAX)
+        return err_set(err, ERR_CORRUPT, "time column %" PRIu64, base_column);
+    out->base_column = (uint32_t)base_column;
+    enum err_code rc = read_entries(&r, n_series, out->entries, err);
+    out->lists = r.p;
+    return rc;
+}
+
+void refs_directory_find(const struct refs_directory *dir, unsigned k, struct chunk_refs *out)
+{
+    const struct refs_entry *e = &dir->entries[k];
+    *out = (struct chunk_refs){
+        .version = 2, .first = true, .before_ms = dir->base_ms, .column = dir->base_column};
+    out->n_left = (uint32_t)e->n_chunks;
+    out->times = reader_init(bytes_of(dir->lists + e->times_off, (size_t)e->times_len));
+    out->refs = reader_init(bytes_of(dir->lists + e->refs_off, (size_t)e->refs_len));
+    out->item = dir->base_item + reader_varint(&out->refs);
+}
+
 static enum err_code refs_find(struct bytes group, unsigned n_series, unsigned k,
                                struct chunk_refs *out, struct err *err)
 {
-    struct entry entries[BLOCK_GROUP_SERIES];
-    struct reader r = reader_init(group);
-    uint64_t base_item = reader_varint(&r), base_column = reader_varint(&r);
-    *out = (struct chunk_refs){.version = 2, .first = true, .before_ms = reader_zigzag(&r)};
-    if (base_column >= UINT32_MAX)
-        return err_set(err, ERR_CORRUPT, "time column %" PRIu64, base_column);
-    enum err_code rc = read_directory(&r, n_series, entries, err);
-    if (rc) return rc;
-    const struct entry *e = &entries[k];
-    out->column = (uint32_t)base_column;
-    out->n_left = (uint32_t)e->n_chunks;
-    out->times = reader_init(bytes_of(r.p + e->times_off, (size_t)e->times_len));
-    out->refs = reader_init(bytes_of(r.p + e->refs_off, (size_t)e->refs_len));
-    out->item = base_item + reader_varint(&out->refs);
-    return ERR_OK;
+    struct refs_directory dir;
+    enum err_code rc = refs_directory_read(group, n_series, &dir, err);
+    if (!rc) refs_directory_find(&dir, k, out);
+    return rc;
 }
 
 enum err_code chunk_refs_find(uint32_t version, struct bytes group, unsigned n_series, unsigned k,

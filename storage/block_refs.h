@@ -47,6 +47,21 @@ struct chunk_refs {
     uint8_t form, member;
     bool family; /* member is known */
 };
+/* The directory of a group: where the lists of each of its series are. For who reads one series after the other. */
+struct refs_entry {
+    uint64_t n_chunks, times_off, times_len, refs_off, refs_len;
+};
+struct refs_directory {
+    struct refs_entry entries[BLOCK_GROUP_SERIES];
+    uint64_t base_item;
+    uint32_t base_column;
+    int64_t base_ms;
+    const uint8_t *lists; /* in the group's item */
+};
+/* Version 2 only. */
+MUST_USE enum err_code refs_directory_read(struct bytes group, unsigned n_series,
+                                           struct refs_directory *out, struct err *err);
+void refs_directory_find(const struct refs_directory *dir, unsigned k, struct chunk_refs *out);
 /* Of the k-th of the n_series series in a group. */
 MUST_USE enum err_code chunk_refs_find(uint32_t version, struct bytes group, unsigned n_series,
                                        unsigned k, struct chunk_refs *out, struct err *err);

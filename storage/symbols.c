@@ -5,10 +5,15 @@
 
 #define SLOTS_MIN 64
 
-void symbols_init(struct symbols *s)
+void symbols_init_for(struct symbols *s, enum mem_owner owner)
 {
     *s = (struct symbols){0};
-    arena_init(&s->arena, MEM_STORAGE, 0);
+    arena_init(&s->arena, owner, 0);
+}
+
+void symbols_init(struct symbols *s)
+{
+    symbols_init_for(s, MEM_STORAGE);
 }
 
 void symbols_release(struct symbols *s)
@@ -45,7 +50,7 @@ static enum err_code grow_slots(const struct symbols *s, bool names, uint32_t **
 {
     if ((n + 1) * 4 <= *n_slots * 3) return ERR_OK;
     size_t n_new = *n_slots ? *n_slots * 2 : SLOTS_MIN;
-    uint32_t *fresh = mem_calloc(MEM_STORAGE, n_new, sizeof(*fresh));
+    uint32_t *fresh = mem_calloc(s->arena.owner, n_new, sizeof(*fresh));
     if (!fresh) return err_set(err, ERR_NO_MEMORY, "a table of %zu symbols", n_new);
     for (uint32_t id = 0; id < n; id++)
         fresh[slot_free(fresh, n_new, entry_hash(s, names, id))] = id + 1;
@@ -65,7 +70,7 @@ static enum err_code add_name(struct symbols *s, struct str name, uint32_t *id, 
     }
     enum err_code rc = grow_slots(s, true, &s->name_slots, &s->n_name_slots, s->n_names, err);
     if (!rc)
-        rc = mem_grow(MEM_STORAGE, (void **)&s->names, &s->names_cap, s->n_names + 1,
+        rc = mem_grow(s->arena.owner, (void **)&s->names, &s->names_cap, s->n_names + 1,
                       sizeof(*s->names), err);
     if (rc) return rc;
     struct str copy = arena_str(&s->arena, name);
@@ -93,7 +98,7 @@ enum err_code symbols_add(struct symbols *s, struct str name, struct str value, 
         return err_set(err, ERR_LIMIT, "too many label values for one block");
     rc = grow_slots(s, false, &s->slots, &s->n_slots, s->n_pairs, err);
     if (!rc)
-        rc = mem_grow(MEM_STORAGE, (void **)&s->pairs, &s->pairs_cap, s->n_pairs + 1,
+        rc = mem_grow(s->arena.owner, (void **)&s->pairs, &s->pairs_cap, s->n_pairs + 1,
                       sizeof(*s->pairs), err);
     if (rc) return rc;
     struct str copy = arena_str(&s->arena, value);

@@ -1,4 +1,4 @@
-/* storage/symbols.h: the table that numbers label pairs while a block is written. Numbers are given in order of
+/* storage/symbols.h: the table that numbers label pairs, while a block is written or the labels of several are joined. Numbers are given in order of
  * arrival; symbols_sort() then tells the final ones, by name and value. Threads: its owner's. */
 #ifndef QUIPU_STORAGE_SYMBOLS_H
 #define QUIPU_STORAGE_SYMBOLS_H
@@ -12,7 +12,7 @@ struct symbol_pair {
 };
 
 struct symbols {
-    struct arena arena; /* texts */
+    struct arena arena; /* texts; its owner is that of all */
     struct str *names;  /* by name_id */
     size_t n_names, names_cap;
     struct symbol_pair *pairs; /* by pair number, as they came */
@@ -23,7 +23,8 @@ struct symbols {
     size_t n_name_slots;
 };
 
-void symbols_init(struct symbols *s);
+void symbols_init(struct symbols *s);                           /* of MEM_STORAGE */
+void symbols_init_for(struct symbols *s, enum mem_owner owner); /* of another */
 void symbols_release(struct symbols *s);
 /* Get or add; the text is copied. */
 MUST_USE enum err_code symbols_add(struct symbols *s, struct str name, struct str value,
