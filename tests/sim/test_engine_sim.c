@@ -1,12 +1,14 @@
 /* tests/sim/test_engine_sim.c: the real engine, with catalog, log and blocks, on a simulated disk: one thread, one
- * seed, one run. Tenants write, commits come late, blocks are merged, calls fail, the disk fills, the power goes at any
- * call; a model knows what was acknowledged.
+ * seed, one run. Tenants write, commits come late, blocks are merged, series and tenants are deleted, calls fail, the disk
+ * fills, the power goes at any call; a model knows what was acknowledged.
  *
  * Checked: while the process lives, every accepted sample is read with its exact bits; after a crash every
- * acknowledged one is, none appears that nobody wrote, and of two writes to one time the order is kept. */
+ * acknowledged one is, none appears that nobody wrote, and of two writes to one time the order is kept. What is deleted
+ * is hidden, whatever comes late, until a clean-up ends well; after it, it is gone from the disk. A delete that failed
+ * may be found done after a restart, never half done. */
 #include "base/hash.h"
 #include "base/metric.h"
-#include "engine/engine.h"
+#include "engine/tenant.h"
 #include "tests/engine/model.h"
 #include "tests/sim/io_sim.h"
 
@@ -16,8 +18,22 @@
 #define REQUEST_SAMPLES 24
 #define STEPS 400
 
+#define DELETES_MAX 64
+
+/* host="<number>", or __name__="m<number>", or all */
+enum sim_selector { SELECT_HOST, SELECT_NAME, SELECT_ALL, SELECT_N };
+struct sim_delete {
+    enum sim_selector selector;
+    int number;
+    int64_t mint_ms, maxt_ms;
+    bool doubtful; /* it failed: not in force as long as the process lives */
+};
 struct sim_tenant {
     struct model_series series[SERIES];
+    struct sim_delete deletes[DELETES_MAX];
+    size_t n_deletes;
+    bool cleaned; /* perhaps: it failed, and the process died at once */
+    bool removed; /* the same for the tenant */
     int64_t t_ms; /* of the newest scrape */
 };
 struct sim {
@@ -35,6 +51,7 @@ struct sim {
     bool only_power; /* goes in this run; calls do not fail, the disk does not fill */
     struct err err;
     uint64_t n_crashes, n_accepted, n_kept, n_flushes, n_checks, n_refused, n_compactions;
+    uint64_t n_deletes, n_cleans, n_removed; /* that ended well */
 };
 
 struct request {
@@ -317,6 +334,191 @@ static void sim_write(struct sim *sim)
         model_write(&tenant->series[r.h_series[i]], r.h_t_ms[i], r.h[i], request, !rc);
 }
 
+/* ---- what is deleted ---- */
+
+static bool delete_selects(const struct sim_delete *d, int i)
+{
+    if (d->selector == SELECT_ALL) return true;
+    return d->number == (d->selector == SELECT_HOST ? i : i % 3);
+}
+
+static bool is_hidden(const struct sim_tenant *tenant, int i, int64_t t_ms)
+{
+    for (size_t k = 0; k < tenant->n_deletes; k++) {
+        const struct sim_delete *d = &tenant->deletes[k];
+        if (!d->doubtful && t_ms >= d->mint_ms && t_ms <= d->maxt_ms && delete_selects(d, i))
+            return true;
+    }
+    return false;
+}
+
+/* all: whatever is hidden or not. */
+static void forget_cells(struct sim_tenant *tenant, bool all)
+{
+    for (int i = 0; i < SERIES; i++)
+        for (size_t k = 0; k < tenant->series[i].n; k++) {
+            struct cell *cell = &tenant->series[i].cells[k];
+            if (all || is_hidden(tenant, i, cell->t_ms)) cell_collapse(cell, value_none());
+        }
+}
+
+static struct matcher_set delete_matchers(const struct sim_delete *d, struct matcher *m,
+                                          char text[16])
+{
+    snprintf(text, 16, d->selector == SELECT_NAME ? "m%d" : "%d", d->number);
+    *m = (struct matcher){.op = MATCH_EQ,
+                          .name = d->selector == SELECT_NAME ? STR(LABEL_NAME) : STR("host"),
+                          .value = str_of(text)};
+    return (struct matcher_set){m, d->selector != SELECT_ALL};
+}
+
+static bool is_delete(const struct sim_delete *d, const struct tombstone_view *v)
+{
+    struct matcher m;
+    char text[16];
+    struct matcher_set set = delete_matchers(d, &m, text);
+    return v->mint_ms == d->mint_ms && v->maxt_ms == d->maxt_ms && v->n_matchers == set.n &&
+           (set.n == 0 ||
+            (str_eq(v->matchers[0].name, m.name) && str_eq(v->matchers[0].value, m.value)));
+}
+
+/* After a restart: what the engine says is deleted must be what was, and of what failed it is known now. */
+static void adopt_deletes(struct sim *sim, struct sim_tenant *tenant, struct tenant *t)
+{
+    struct tombstone_set *set = t ? tombstones_take(&t->tombstones) : NULL;
+    size_t to = 0;
+    if (!set && tenant->cleaned) {
+        forget_cells(tenant, false);
+        tenant->n_deletes = 0;
+    }
+    for (size_t i = 0; set && i < set->n; i++) {
+        struct tombstone_view v = tombstone_view(set->items[i]);
+        bool known = false;
+        for (size_t k = 0; k < tenant->n_deletes; k++) known |= is_delete(&tenant->deletes[k], &v);
+        if (!known) test_fail(__FILE__, __LINE__, "a delete that nobody asked for");
+    }
+    for (size_t k = 0; k < tenant->n_deletes; k++) {
+        bool there = false;
+        for (size_t i = 0; set && i < set->n; i++) {
+            struct tombstone_view v = tombstone_view(set->items[i]);
+            there |= is_delete(&tenant->deletes[k], &v);
+        }
+        if (!there && !tenant->deletes[k].doubtful)
+            test_fail(__FILE__, __LINE__, "a delete that was acknowledged is lost");
+        if (!there) continue;
+        tenant->deletes[to] = tenant->deletes[k];
+        tenant->deletes[to++].doubtful = false;
+    }
+    tenant->n_deletes = to;
+    tenant->cleaned = false;
+    tombstone_set_give(set);
+    (void)sim;
+}
+
+static struct tenant *sim_tenant_of(struct sim *sim, int tenant_idx)
+{
+    char name[16];
+    struct tenant *t = NULL;
+    snprintf(name, sizeof(name), "tenant-%d", tenant_idx);
+    enum err_code rc = engine_tenant(sim->engine, str_of(name), false, &t, &sim->err);
+    CHECK(rc == ERR_OK || rc == ERR_NOT_FOUND);
+    return t;
+}
+
+static void sim_adopt(struct sim *sim)
+{
+    for (int i = 0; i < TENANTS; i++) {
+        struct sim_tenant *tenant = &sim->tenants[i];
+        struct tenant *t = sim_tenant_of(sim, i);
+        if (tenant->removed && !t) {
+            forget_cells(tenant, true);
+            tenant->n_deletes = 0;
+        }
+        tenant->removed = false;
+        adopt_deletes(sim, tenant, t);
+    }
+}
+
+static bool is_covered(const struct sim_tenant *tenant, const struct sim_delete *d)
+{
+    for (size_t i = 0; i < tenant->n_deletes; i++) {
+        const struct sim_delete *old = &tenant->deletes[i];
+        if (!old->doubtful && old->selector == d->selector && old->number == d->number &&
+            old->mint_ms <= d->mint_ms && old->maxt_ms >= d->maxt_ms)
+            return true;
+    }
+    return false;
+}
+
+static void sim_delete(struct sim *sim)
+{
+    int tenant_idx = (int)rng_below(&sim->rng, TENANTS);
+    struct sim_tenant *tenant = &sim->tenants[tenant_idx];
+    struct tenant *t = sim_tenant_of(sim, tenant_idx);
+    if (!t || tenant->n_deletes == DELETES_MAX) return;
+    struct sim_delete d = {.selector = rng_chance(&sim->rng, 0.05)  ? SELECT_ALL
+                                       : rng_chance(&sim->rng, 0.3) ? SELECT_NAME
+                                                                    : SELECT_HOST};
+    if (d.selector != SELECT_ALL)
+        d.number = (int)rng_below(&sim->rng, d.selector == SELECT_HOST ? SERIES : 3);
+    int64_t from_ms = tenant->t_ms - 1000 * (int64_t)rng_below(&sim->rng, 4000);
+    d.mint_ms = rng_chance(&sim->rng, 0.3) ? INT64_MIN : from_ms;
+    d.maxt_ms = rng_chance(&sim->rng, 0.5) ? INT64_MAX
+                                           : from_ms + 1000 * (int64_t)rng_below(&sim->rng, 2000);
+    struct matcher m;
+    char text[16];
+    struct matcher_set set = delete_matchers(&d, &m, text);
+    enum err_code rc = tenant_delete(t, &set, 1, d.mint_ms, d.maxt_ms, &sim->err);
+    d.maxt_ms = MIN_OF(d.maxt_ms, sim->clock.wall_ms);
+    if (rc && !sim->hurt) CHECK_OK(rc, &sim->err);
+    d.doubtful = rc != ERR_OK;
+    sim->n_deletes += !rc;
+    if (d.mint_ms > d.maxt_ms || is_covered(tenant, &d)) return;
+    tenant->deletes[tenant->n_deletes++] = d;
+}
+
+static void sim_clean(struct sim *sim)
+{
+    int tenant_idx = (int)rng_below(&sim->rng, TENANTS);
+    struct sim_tenant *tenant = &sim->tenants[tenant_idx];
+    struct tenant *t = sim_tenant_of(sim, tenant_idx);
+    struct engine_clean_report report;
+    if (!t) return;
+    enum err_code rc = engine_clean_tombstones(sim->engine, t, &report, &sim->err);
+    if (rc && !sim->hurt) CHECK_OK(rc, &sim->err);
+    if (rc) { /* whether they are forgotten is known after a start */
+        tenant->cleaned = true;
+        sim_crash(sim);
+        return;
+    }
+    forget_cells(tenant, false);
+    size_t to = 0;
+    for (size_t i = 0; i < tenant->n_deletes; i++)
+        if (tenant->deletes[i].doubtful) tenant->deletes[to++] = tenant->deletes[i];
+    tenant->n_deletes = to;
+    sim->n_cleans++;
+}
+
+static void sim_remove_tenant(struct sim *sim)
+{
+    int tenant_idx = (int)rng_below(&sim->rng, TENANTS);
+    struct sim_tenant *tenant = &sim->tenants[tenant_idx];
+    struct tenant_delete_report report;
+    char name[16];
+    snprintf(name, sizeof(name), "tenant-%d", tenant_idx);
+    enum err_code rc = engine_delete_tenant(sim->engine, str_of(name), &report, &sim->err);
+    if (rc && !sim->hurt && rc != ERR_NOT_FOUND) CHECK_OK(rc, &sim->err);
+    if (rc == ERR_NOT_FOUND) return;
+    if (rc) {
+        tenant->removed = true;
+        sim_crash(sim);
+        return;
+    }
+    forget_cells(tenant, true);
+    tenant->n_deletes = 0;
+    sim->n_removed++;
+}
+
 /* ---- reading ---- */
 
 static int series_number(struct labels labels, int tenant_idx)
@@ -353,9 +555,10 @@ __attribute__((noreturn)) static void cell_fail(struct sim *sim, const struct ce
 }
 
 /* Cell by cell against what was read, in one pass over both. */
-static void check_series(struct sim *sim, struct model_series *series, const struct samples *s,
-                         enum reading reading)
+static void check_series(struct sim *sim, const struct sim_tenant *tenant, int number,
+                         const struct samples *s, enum reading reading)
 {
+    struct model_series *series = (struct model_series *)(uintptr_t)&tenant->series[number];
     struct arena arena;
     arena_init(&arena, MEM_BASE, 0);
     size_t i = 0;
@@ -364,7 +567,11 @@ static void check_series(struct sim *sim, struct model_series *series, const str
         bool there = i < s->n && s->t_ms[i] == cell->t_ms;
         if (i < s->n && s->t_ms[i] < cell->t_ms)
             test_fail(__FILE__, __LINE__, "a sample at %" PRId64 " that nobody wrote", s->t_ms[i]);
-        if (reading == READ_LIVE) {
+        if (is_hidden(tenant, number, cell->t_ms)) { /* what is stored of it, nobody sees */
+            if (there)
+                test_fail(__FILE__, __LINE__, "a sample at %" PRId64 " that was deleted",
+                          cell->t_ms);
+        } else if (reading == READ_LIVE) {
             if (cell->now.none != !there || (there && !value_is(cell->now, s, i, &arena)))
                 cell_fail(sim, cell, s, there ? i : SIZE_MAX);
         } else {
@@ -410,12 +617,12 @@ static void read_tenant(struct sim *sim, int tenant_idx, enum reading reading)
         rc = select_read(sel, i, INT64_MIN, INT64_MAX, &s, &sim->err);
         if (rc && !sim->hurt) CHECK_OK(rc, &sim->err);
         if (rc) break;
-        check_series(sim, &sim->tenants[tenant_idx].series[number], &s, reading);
+        check_series(sim, &sim->tenants[tenant_idx], number, &s, reading);
         seen[number] = true;
     }
     s.n = 0;
     for (int i = 0; !rc && i < SERIES; i++)
-        if (!seen[i]) check_series(sim, &sim->tenants[tenant_idx].series[i], &s, reading);
+        if (!seen[i]) check_series(sim, &sim->tenants[tenant_idx], i, &s, reading);
     select_release(sel);
     samples_release(&s);
     arena_release(&arena);
@@ -424,6 +631,7 @@ static void read_tenant(struct sim *sim, int tenant_idx, enum reading reading)
 
 static void sim_read_all(struct sim *sim, enum reading reading)
 {
+    if (reading != READ_LIVE) sim_adopt(sim);
     for (int i = 0; i < TENANTS; i++) read_tenant(sim, i, reading);
 }
 
@@ -459,8 +667,14 @@ static void sim_compact(struct sim *sim)
 static void sim_step(struct sim *sim)
 {
     uint64_t dice = rng_below(&sim->rng, 1000);
-    if (dice < 615)
+    if (dice < 595)
         sim_write(sim);
+    else if (dice < 610)
+        sim_delete(sim);
+    else if (dice < 615)
+        sim_clean(sim);
+    else if (dice < 616)
+        sim_remove_tenant(sim);
     else if (dice < 795)
         must_unless_hurt(sim, engine_commit(sim->engine, &sim->err));
     else if (dice < 818)
@@ -534,9 +748,10 @@ static void sim_run(uint64_t seed)
     if (getenv("QUIPU_SIM_STATS"))
         printf("seed %" PRIu64 ": %" PRIu64 " accepted, %" PRIu64 " refused, %" PRIu64
                " acknowledged, %" PRIu64 " crashes, %" PRIu64 " flushes, %" PRIu64
-               " merges, %" PRIu64 " reads\n",
+               " merges, %" PRIu64 " reads, %" PRIu64 " deletes, %" PRIu64 " cleans, %" PRIu64
+               " tenants removed\n",
                seed, sim.n_accepted, sim.n_refused, sim.n_kept, sim.n_crashes, sim.n_flushes,
-               sim.n_compactions, sim.n_checks);
+               sim.n_compactions, sim.n_checks, sim.n_deletes, sim.n_cleans, sim.n_removed);
     CHECK_OK(engine_close(sim.engine, false, &sim.err), &sim.err);
     check_aside(&sim);
     for (size_t i = 0; i < TENANTS; i++)
