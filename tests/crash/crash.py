@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""kill -9 at random moments, under concurrent writers: what was acknowledged is there with its exact value, and
-nothing is there that nobody sent.
+"""kill -9 at random moments, under concurrent writers: what was acknowledged is there with its exact value, what was
+deleted stays deleted, and nothing is there that nobody sent.
 
 Each round starts quipud on the same data, lets writers send batches (new samples, late ones, repeats of what was
-not answered, values written anew) while flushes and compactions are asked for, kills it after a random time (often
-in replay, or just after a flush or a compaction was asked for, so that it dies in the middle of a block or of the
-catalog's transaction), starts it again, and compares what it holds with the model. Every random choice comes from
+not answered, values written anew) and delete ranges of their series while flushes, compactions and clean-ups of
+tombstones are asked for, kills it after a random time (often in replay, or just after one of these was asked for, so
+that it dies in the middle of a block or of the catalog's transaction), starts it again, and compares what it holds with the model. Every random choice comes from
 --seed; the moments of the kernel do not.
 """
 import argparse
@@ -28,6 +28,8 @@ retention: 0
 log_level: info
 head:
   window: 1s
+deletes:
+  rewrite_after: 0
 """
 TENANTS = 2
 
@@ -41,13 +43,25 @@ def random_value(rng):
             return v
 
 
+class Cleans:
+    """How many clean-ups of a tenant's tombstones were begun: from then on its deletes may be forgotten."""
+
+    def __init__(self):
+        self.begun = [0] * TENANTS
+
+
 class Writer:
     """One tenant's worth of series, one connection, one thread at a time. The model: for each series and time the
-    values that may be seen. A sample not answered may be there or not; once answered, only it may be."""
+    values that may be seen. A sample not answered may be there or not; once answered, only it may be. What an answered
+    delete covers may not, neither what is there nor what comes, until a clean-up is begun; then what comes may."""
 
-    def __init__(self, index, seed, port):
+    def __init__(self, index, seed, port, cleans):
         self.rng = random.Random(seed * 1000 + index)
-        self.tenant = "t%d" % (index % TENANTS)
+        self.tenant_no = index % TENANTS
+        self.tenant = "t%d" % self.tenant_no
+        self.cleans = cleans
+        self.deletes = []           # (series, from_ms, to_ms, clean-ups begun before; None: it was not answered)
+        self.n_deleted = 0
         self.name = "w%d" % index
         self.port = port
         self.labels = [qc.encode_labels({"__name__": "crash", "writer": self.name, "series": str(s)})
@@ -77,12 +91,62 @@ class Writer:
             last[(s, t)] = v
         return [(s, t, v) for (s, t), v in sorted(last.items())]
 
+    def covered(self, key):
+        """None: no delete covers it. "perhaps": one that may be in force, else "surely"."""
+        found = None
+        for s, from_ms, to_ms, begun in self.deletes:
+            if s != key[0] or not from_ms <= key[1] <= to_ms:
+                continue
+            if begun == self.cleans.begun[self.tenant_no]:
+                return "surely"
+            found = "perhaps"
+        return found
+
+    def expect(self, key, value, answered):
+        """A write is about to be sent, or was answered."""
+        covered = self.covered(key)
+        may = self.may.setdefault(key, {None})
+        if covered == "surely":
+            may.add(None)
+        elif answered:
+            self.may[key] = {value, None} if covered else {value}
+        else:
+            may.add(value)
+
+    def delete(self, client):
+        """A range of one series, most of it written before."""
+        s = self.rng.randrange(SERIES_PER_WRITER)
+        from_ms = T0 + self.rng.randrange(self.k) * 1000
+        to_ms = from_ms + self.rng.randrange(1, 60) * 1000
+        gone = [key for key in self.may if key[0] == s and from_ms <= key[1] <= to_ms]
+        for key in gone:
+            self.may[key].add(None)
+        self.deletes.append((s, from_ms, to_ms, None))
+        form = qc.urllib.parse.urlencode({
+            "match[]": 'crash{writer="%s",series="%d"}' % (self.name, s),
+            "start": "%.3f" % (from_ms / 1000), "end": "%.3f" % (to_ms / 1000)})
+        begun = self.cleans.begun[self.tenant_no]
+        status, text = client.request("POST", "/api/v1/admin/tsdb/delete_series", form.encode(),
+                                      {"Content-Type": "application/x-www-form-urlencoded"})
+        if status == 204:
+            self.deletes[-1] = (s, from_ms, to_ms, begun)
+            for key in gone:        # hidden, and removed by whatever clean-up forgets the delete
+                self.may[key] = {None}
+            self.n_deleted += 1
+        elif status != 503:
+            self.problems.append("delete answered %d: %s" % (status, text[:300]))
+
     def run(self, stop):
         client = qc.Client(self.port, self.tenant, timeout=10)
         while not stop.is_set():
+            if self.answered and self.rng.random() < 0.05:
+                try:
+                    self.delete(client)
+                except (OSError, qc.http.client.HTTPException):
+                    break
             batch = self.make_batch()
             for s, t, v in batch:
-                self.may.setdefault((s, t), {None}).add(v)
+                self.expect((s, t), v, False)
             self.pending = batch
             body = b""
             for s in range(SERIES_PER_WRITER):
@@ -92,10 +156,12 @@ class Writer:
             try:
                 status, text = client.write(body)
             except (OSError, qc.http.client.HTTPException):
+                for s, t, v in batch:           # a clean-up may have begun meanwhile
+                    self.expect((s, t), v, False)
                 break               # killed; no answer
             if status == 204:
                 for s, t, v in batch:
-                    self.may[(s, t)] = {v}
+                    self.expect((s, t), v, True)
                 self.pending = None
                 self.answered += len(batch)
             elif status != 503:
@@ -131,17 +197,22 @@ class Writer:
 
 
 class Operator:
-    """Asks for flushes and compactions, as an operator might, at any time."""
+    """Asks for flushes, compactions and clean-ups of tombstones, as an operator might, at any time."""
 
-    def __init__(self, seed, port):
+    def __init__(self, seed, port, cleans):
+        self.cleans = cleans
         self.rng = random.Random(seed * 1000 + 999)
         self.port = port
         self.asked = self.done = 0
         self.problems = []
 
     def ask(self, client):
-        path = "flush" if self.rng.random() < 0.5 else "compact?level=%d" % self.rng.choice((1, 1, 2, 3))
-        client.tenant = "t%d" % self.rng.randrange(TENANTS)
+        tenant = self.rng.randrange(TENANTS)
+        path = self.rng.choice(("flush", "flush", "compact?level=%d" % self.rng.choice((1, 1, 2, 3)),
+                                "clean_tombstones"))
+        client.tenant = "t%d" % tenant
+        if path == "clean_tombstones":
+            self.cleans.begun[tenant] += 1
         self.asked += 1
         status, text = client.request("POST", "/api/v1/admin/tsdb/" + path)
         self.done += status < 300
@@ -195,8 +266,9 @@ def main():
     port = qc.free_port()
     args = [o.quipud, "--config", config, "--data-dir", os.path.join(folder, "data"),
             "--listen", "127.0.0.1:%d" % port]
-    writers = [Writer(i, o.seed, port) for i in range(o.writers)]
-    operator = Operator(o.seed, port)
+    cleans = Cleans()
+    writers = [Writer(i, o.seed, port, cleans) for i in range(o.writers)]
+    operator = Operator(o.seed, port, cleans)
     log = os.path.join(folder, "quipud.log")
     killed_early = killed_writing = checked = 0
     since = T0
@@ -248,9 +320,10 @@ def main():
         sys.exit("no write was answered: nothing was tested")
     if not o.keep:
         shutil.rmtree(folder)
-    print("%d rounds (%d killed before ready, %d with a block half written), %d samples answered, %d of %d flushes and "
-          "compactions done, %d comparisons: nothing lost, nothing invented"
-          % (o.rounds, killed_early, killed_writing, answered, operator.done, operator.asked, checked))
+    print("%d rounds (%d killed before ready, %d with a block half written), %d samples answered, %d deletes, %d of %d "
+          "flushes, compactions and clean-ups done, %d comparisons: nothing lost, nothing invented, nothing returned"
+          % (o.rounds, killed_early, killed_writing, answered, sum(w.n_deleted for w in writers), operator.done,
+             operator.asked, checked))
 
 
 if __name__ == "__main__":
