@@ -190,6 +190,7 @@ const char *err_code_name(enum err_code code)
         [ERR_UNSUPPORTED] = "unsupported",
         [ERR_EXECUTION] = "execution",
         [ERR_SHUTDOWN] = "shutdown",
+        [ERR_RATE] = "rate",
     };
     return (unsigned)code < ERR_N ? names[code] : "unknown";
 }

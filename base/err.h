@@ -23,6 +23,7 @@ enum err_code {
     ERR_UNSUPPORTED, /* valid, but not done by this build */
     ERR_EXECUTION,   /* a well-formed query failed while it ran */
     ERR_SHUTDOWN,    /* the server is stopping */
+    ERR_RATE,        /* more in a second than is allowed to whoever asks: later */
     ERR_N
 };
 

@@ -31,6 +31,7 @@ static const char *rank_name(enum lock_rank rank)
         [LOCK_CATALOG] = "LOCK_CATALOG",
         [LOCK_CACHE] = "LOCK_CACHE",
         [LOCK_WAL] = "LOCK_WAL",
+        [LOCK_DISK] = "LOCK_DISK",
         [LOCK_POOL] = "LOCK_POOL",
         [LOCK_METRICS] = "LOCK_METRICS",
         [LOCK_IO] = "LOCK_IO",

@@ -20,6 +20,7 @@ enum lock_rank {
     LOCK_CATALOG,
     LOCK_CACHE,
     LOCK_WAL,
+    LOCK_DISK, /* the reserve for a full disk */
     LOCK_POOL,
     LOCK_METRICS,
     LOCK_IO, /* simulated disk */
