@@ -443,3 +443,15 @@ bool wal_failed(struct wal *wal, struct err *why)
     lock_release(&wal->lock);
     return failed;
 }
+
+void wal_retry(struct wal *wal)
+{
+    lock_take(&wal->lock);
+    bool want = wal->replayed && !wal->in_segment && !wal->stopping;
+    if (want && wal->pool) {
+        wal->fresh_wanted = true;
+        cond_signal(&wal->work);
+    }
+    lock_release(&wal->lock);
+    if (want && !wal->pool) committer_fresh_segment(wal);
+}

@@ -101,6 +101,8 @@ uint64_t wal_bytes_from(struct wal *wal, uint64_t pos);
 bool wal_can_cut(struct wal *wal, uint64_t pos);
 /* Removes segments that end at or before `pos`. Never the one being written. */
 MUST_USE enum err_code wal_cut(struct wal *wal, uint64_t pos, struct err *err);
+/* After a failure: tries a fresh segment, as the next append would. Any thread. */
+void wal_retry(struct wal *wal);
 /* The last failure that writes met, for /-/ready; false when the log is well. */
 bool wal_failed(struct wal *wal, struct err *why);
 void wal_close(struct wal *wal); /* flushes first; NULL: no-op */
