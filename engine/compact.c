@@ -341,6 +341,8 @@ static enum err_code judge_failure(struct job *job, uint64_t id, enum err_code r
     if (!sources_are_there(job)) return ERR_OK; /* retention was faster */
     if (rc == ERR_SHUTDOWN || rc == ERR_CANCELED) return rc;
     metric_inc(e->compactor.metrics.failures);
+    if (err->sys_errno)
+        (void)disk_room_note(&e->room, rc); /* else there is only too little for this merge */
     if (is_hopeless(rc)) {
         refuse(t, id);
         log_msg(e->env.log, rc == ERR_LIMIT ? LOG_INFO : LOG_ERROR, "blocks stay as they are",
@@ -377,7 +379,7 @@ static enum err_code compact_next(struct tenant *t, const struct compact_when *w
 
 static struct compact_when when_now(const struct tenant *t)
 {
-    return (struct compact_when){.now_ms = clock_wall_ms(t->engine->env.clock),
+    return (struct compact_when){.now_ms = data_clock_ms(&t->engine->data_clock),
                                  .retention_ms =
                                      atomic_load_explicit(&t->retention_ms, memory_order_relaxed)};
 }

@@ -21,6 +21,7 @@ struct engine_config engine_config_default(const char *data_dir)
                                   .head_bytes_max = (size_t)256 << 20,
                                   .page_cache_bytes = (size_t)64 << 20,
                                   .tenants_max = 10000,
+                                  .open_files_max = 4096,
                                   .wal_sync = WAL_SYNC_ALWAYS,
                                   .wal_segment_bytes = UINT64_C(64) << 20,
                                   .wal_held_bytes_max = UINT64_C(256) << 20,
@@ -35,6 +36,8 @@ void engine_reconfigure(struct engine *e, const struct engine_config *config)
     struct engine_limits *l = &e->limits;
     atomic_store_explicit(&l->retention_ms, config->retention_ms, memory_order_relaxed);
     atomic_store_explicit(&l->retention_bytes, config->retention_bytes, memory_order_relaxed);
+    atomic_store_explicit(&l->samples_rate, config->samples_rate, memory_order_relaxed);
+    atomic_store_explicit(&l->samples_burst, config->samples_burst, memory_order_relaxed);
     atomic_store_explicit(&l->compact, config->compact, memory_order_relaxed);
     atomic_store_explicit(&l->compact_rate, config->compact_rate, memory_order_relaxed);
     atomic_store_explicit(&l->future_max_ms, config->future_max_ms, memory_order_relaxed);
@@ -121,7 +124,8 @@ static enum err_code create_tenant(struct engine *e, struct str name, struct ten
                        e->config.tenants_max);
     struct catalog_tenant row;
     enum err_code rc = catalog_tenant(e->catalog, name, clock_wall_ms(e->env.clock), &row, err);
-    return rc ? rc : engine_add_tenant(e, &row, out, err);
+    if (rc) return disk_room_note(&e->room, rc);
+    return engine_add_tenant(e, &row, out, err);
 }
 
 enum err_code engine_tenant(struct engine *e, struct str name, bool create, struct tenant **out,
@@ -150,6 +154,7 @@ void engine_note_failure(struct engine *e, const struct err *failure)
 
 bool engine_failed(struct engine *e, struct err *why)
 {
+    if (disk_room_check(&e->room, why)) return true;
     if (wal_failed(e->wal, why)) return true;
     lock_take(&e->fail_lock);
     bool failed = e->failed;
@@ -179,8 +184,21 @@ bool engine_head_over_budget(struct engine *e)
                                                 pressure_level(&e->pressure) >= PRESSURE_FLUSH);
 }
 
+/* Without threads nobody else looks whether there is space again. */
+static enum err_code admit_disk(struct engine *e, struct err *err)
+{
+    if (!e->env.threads) (void)disk_room_step(&e->room);
+    enum err_code rc = disk_room_check(&e->room, err);
+    if (rc) metric_inc(e->room.refused);
+    return rc;
+}
+
 static enum err_code admit_write(struct engine *e, struct err *err)
 {
+    if (UNLIKELY(disk_room_full(&e->room))) {
+        enum err_code rc = admit_disk(e, err);
+        if (rc) return rc;
+    }
     size_t bytes = head_bytes(e), max = engine_head_bytes_max(e);
     enum pressure_level level = pressure_level(&e->pressure);
     if (LIKELY(bytes <= max && level == PRESSURE_NONE)) return ERR_OK;
@@ -196,7 +214,7 @@ enum err_code engine_admit(struct engine *e, enum engine_work work, struct err *
 {
     enum err_code rc = work == ENGINE_WRITE ? admit_write(e, err)
                                             : pressure_check(&e->pressure, PRESSURE_WRITES, err);
-    if (UNLIKELY(rc)) metric_inc(e->metrics.refused[work]);
+    if (UNLIKELY(rc) && rc != ERR_NO_SPACE) metric_inc(e->metrics.refused[work]);
     return rc;
 }
 
@@ -208,6 +226,8 @@ static bool flush_due(struct engine *e, struct tenant *t, int64_t now_ns)
     int64_t window_ms = atomic_load_explicit(&e->limits.flush_window_ms, memory_order_relaxed);
     uint64_t held = tenant_held_pos(t);
     if (held == POS_NONE) return false;
+    if (disk_room_full(&e->room))
+        return true; /* blocks are smaller than the log that may go then */
     if (first_ns && now_ns - first_ns >= window_ms * 1000000) return true;
     if (atomic_load(&t->held_pos) != POS_NONE) return true; /* an earlier flush failed */
     return wal_bytes_from(e->wal, held) > e->config.wal_held_bytes_max;
@@ -338,7 +358,32 @@ static enum err_code step_wal_cut(struct engine *e, struct err *err)
     if (!wal_can_cut(e->wal, keep)) return ERR_OK;
     /* Before: a log that begins behind a tenant's position is how a start knows a catalog that went back in time. */
     enum err_code rc = catalog_flushed_to(e->catalog, keep, err);
-    return rc ? rc : wal_cut(e->wal, keep, err);
+    if (!rc) rc = wal_cut(e->wal, keep, err);
+    return disk_room_note(&e->room, rc);
+}
+
+/* A log that failed tries again, also if nobody writes: whoever asks /-/ready may send nothing before it says yes. */
+static void step_disk(struct engine *e)
+{
+    struct err why;
+    bool back = disk_room_step(&e->room);
+    if (!wal_failed(e->wal, &why)) return;
+    if (!back) (void)disk_room_note(&e->room, why.code); /* else it is from before */
+    if (!disk_room_full(&e->room)) wal_retry(e->wal);
+}
+
+#define CLOCK_AHEAD_MS (INT64_C(3600) * 1000)
+
+static void step_clock(struct engine *e)
+{
+    int64_t ahead_ms = data_clock_step(&e->data_clock);
+    metric_set(e->metrics.clock_ahead, (double)ahead_ms / 1000);
+    bool jumped = ahead_ms > CLOCK_AHEAD_MS;
+    if (jumped && !e->clock_jumped)
+        log_msg(e->env.log, LOG_WARN,
+                "the clock is far ahead of the data: retention follows it by a day an hour",
+                LOG_I64("ahead_seconds", ahead_ms / 1000));
+    e->clock_jumped = jumped;
 }
 
 /* A tenant of that name is there again; the name's metrics are its own. */
@@ -353,6 +398,7 @@ static void step_metrics(struct engine *e)
     int64_t bytes = atomic_load_explicit(&e->head_bytes, memory_order_relaxed);
     struct tombstone_stats sum = {0}, deleted;
     metric_set(e->metrics.head_bytes, (double)bytes);
+    metric_set(e->metrics.open_files, (double)open_files_counts(e->open_files).n_open);
     for (size_t i = 0; (t = engine_tenant_at(e, i)) != NULL; i++) {
         struct tenant_stats stats;
         tenant_tombstone_stats(t, &deleted);
@@ -377,6 +423,8 @@ enum err_code engine_step(struct engine *e, struct err *err)
     struct err one;
     lock_take(&e->step_lock);
     int64_t now_ns = clock_mono_ns(e->env.clock);
+    step_clock(e);
+    step_disk(e);
     keep_first(&first, step_budget(e, now_ns, &one), err, &one);
     keep_first(&first, step_flushes(e, now_ns, &one), err, &one);
     keep_first(&first, engine_resolve_doubts(e, &one), err, &one);
@@ -486,6 +534,11 @@ static void metrics_open(struct engine *e)
         .tombstone_bytes = metric_gauge(
             m, "quipu_tombstone_bytes_pending",
             "Size of the blocks that still hold deleted samples, and will be written again.", ""),
+        .open_files =
+            metric_gauge(m, "quipu_block_files_open", "Files of blocks that are open now.", ""),
+        .clock_ahead =
+            metric_gauge(m, "quipu_clock_ahead_seconds",
+                         "How far the clock is ahead of the time by which retention goes.", ""),
         .flush_seconds = metric_histogram(m, "quipu_flush_seconds", "Time of a flush of one head.",
                                           "", METRIC_SECONDS, METRIC_SECONDS_N)};
 }
@@ -512,15 +565,19 @@ static struct engine *engine_new(const struct env *env, const struct engine_conf
         lock_init(&e->stripes[i].lock, LOCK_SHARD);
         e->stripes[i].pool = &e->head_pool;
     }
+    e->open_files = open_files_new(env->io, config->open_files_max);
+    if (e->open_files) e->env.io = open_files_io(e->open_files);
     e->data_dir = mem_strdup(MEM_BASE, config->data_dir);
     e->config.data_dir = e->data_dir;
     e->config.overrides = NULL; /* the caller's */
     engine_reconfigure(e, config);
     pressure_init(&e->pressure, &config->memory, env->clock);
+    disk_room_init(&e->room, &e->env, e->data_dir, config->reserve_bytes_max);
+    data_clock_start(&e->data_clock, env->clock, INT64_MIN);
     compactor_init(&e->compactor, env);
     metrics_open(e);
     ok = ok && e->n_overrides == config->n_overrides; /* else there was no memory for them */
-    if (ok && e->data_dir) return e;
+    if (ok && e->data_dir && e->open_files) return e;
     struct err ignored; /* the caller says what */
     err_ignore(engine_close(e, false, &ignored));
     return NULL;
@@ -536,6 +593,7 @@ static void engine_free(struct engine *e)
     if (e->cache) page_cache_free(e->cache);
     catalog_close(e->catalog);
     file_close(e->lock_file);
+    open_files_free(e->open_files);
     for (size_t i = 0; i < HEAD_STRIPES; i++) lock_destroy(&e->stripes[i].lock);
     cell_pool_release(&e->head_pool);
     cell_pool_release(&e->registry_pool);
@@ -547,6 +605,7 @@ static void engine_free(struct engine *e)
     lock_destroy(&e->limits_lock);
     mem_free(e->overrides);
     compactor_release(&e->compactor);
+    disk_room_release(&e->room);
     lock_destroy(&e->step_lock);
     lock_destroy(&e->wake_lock);
     cond_destroy(&e->wake);
@@ -576,7 +635,9 @@ static enum err_code max_flushed_pos(void *ctx, const struct catalog_tenant *row
 static void log_lost(void *ctx)
 {
     struct engine *e = ctx;
+    struct err why;
     atomic_fetch_add_explicit(&e->wal_epoch, 1, memory_order_acq_rel);
+    if (wal_failed(e->wal, &why)) (void)disk_room_note(&e->room, why.code);
 }
 
 static enum err_code open_wal(struct engine *e, struct err *err)
@@ -603,6 +664,7 @@ enum err_code engine_open(const struct env *env, const struct engine_config *con
     struct engine *e = engine_new(env, config);
     if (!e) return err_set(err, ERR_NO_MEMORY, "no memory for the engine");
     enum err_code rc = open_lock_file(e, err);
+    if (!rc) disk_room_open(&e->room);
     if (!rc) rc = catalog_open(&e->env, e->data_dir, &e->catalog, err);
     if (!rc) rc = page_cache_new(&e->env, config->page_cache_bytes, &e->cache, err);
     if (!rc) rc = open_wal(e, err);

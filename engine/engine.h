@@ -31,7 +31,8 @@ struct engine_config {
     const char *data_dir;
     int64_t retention_ms;     /* 0: for ever. Whole blocks go when all of them is older */
     uint64_t retention_bytes; /* 0: none. A tenant's oldest blocks go when it has more in blocks */
-    const struct engine_override *overrides; /* of the two, for some tenants; copied */
+    uint64_t samples_rate, samples_burst;    /* of each tenant, in a second; 0: no limit. rate.h */
+    const struct engine_override *overrides; /* of these, for some tenants; copied */
     size_t n_overrides;
     int64_t future_max_ms;   /* 10 min: samples further ahead are refused */
     int64_t flush_window_ms; /* 30 min: a head is flushed when its oldest arrival is older */
@@ -49,6 +50,10 @@ struct engine_config {
     size_t
         work_bytes_max; /* 256 MiB: what one flush or compaction may hold decoded, about; never less than
                             * one series' samples of two hours */
+    size_t
+        open_files_max; /* 4,096: blocks whose files are open at once; others are opened when they are read */
+    uint64_t
+        reserve_bytes_max; /* 0: none. Kept free for a full disk; see disk_room.h, also for "auto" */
     struct memory_ceiling memory; /* none: see pressure.h */
     bool compact; /* true: blocks are merged in the background; engine_compact works anyway */
     uint64_t
@@ -60,16 +65,16 @@ struct engine_config {
 };
 struct engine_override {
     struct str tenant;
-    bool has_retention, has_retention_bytes;
+    bool has_retention, has_retention_bytes, has_samples_rate, has_samples_burst;
     int64_t retention_ms;
-    uint64_t retention_bytes;
+    uint64_t retention_bytes, samples_rate, samples_burst;
 };
 struct engine_config engine_config_default(const char *data_dir);
 
 /* Locks the directory (ERR_BUSY: another process has it), opens the catalog and the blocks, replays the WAL. */
 MUST_USE enum err_code engine_open(const struct env *env, const struct engine_config *config,
                                    struct engine **out, struct err *err);
-/* Changes what may change while running: retention (and overrides), compaction, future_max_ms, flush_window_ms, head_bytes_max, series_max,
+/* Changes what may change while running: retention, rates (and overrides), compaction, future_max_ms, flush_window_ms, head_bytes_max, series_max,
  * registry_bytes_max. */
 void engine_reconfigure(struct engine *engine, const struct engine_config *config);
 /* flush: heads go to blocks first, so that the next start is quick. Otherwise just stops (all that was
@@ -127,7 +132,8 @@ MUST_USE enum err_code engine_compact(struct engine *engine, struct tenant *tena
  * tenant_select ask by themselves; to ask before a body is decoded saves the work. */
 enum engine_work { ENGINE_WRITE, ENGINE_QUERY };
 MUST_USE enum err_code engine_admit(struct engine *engine, enum engine_work work, struct err *err);
-/* The last failure that stops writes (disk full, fsync), for /-/ready; false when all is well. */
+/* What stops writes now (disk full, a failed fsync, heads that cannot be flushed), for /-/ready; false when all is well.
+ * It ends by itself: the engine tries again once a second. */
 bool engine_failed(struct engine *engine, struct err *why);
 
 /* ---- remembered answers (changes.h) ---- */
@@ -152,6 +158,7 @@ MUST_USE enum err_code tenant_name_check(struct str name, struct err *err);
  * ERR_NOT_FOUND. */
 MUST_USE enum err_code engine_tenant(struct engine *engine, struct str name, bool create,
                                      struct tenant **out, struct err *err);
+size_t engine_count_tenants(struct engine *engine);
 struct str tenant_name(const struct tenant *tenant);
 
 #define TENANT_LEVELS 4
@@ -164,6 +171,11 @@ struct tenant_stats {
     uint64_t label_pairs;                    /* distinct, in the head */
 };
 void tenant_stats(struct tenant *tenant, struct tenant_stats *out);
+
+/* May the tenant write now? Asked before a body is decoded. ERR_RATE: it is over its own rate, for *retry_after_ms more.
+ * ERR_LIMIT: the disk is behind, and the tenant has its share of what waits. */
+MUST_USE enum err_code tenant_admit(struct tenant *tenant, int64_t *retry_after_ms,
+                                    struct err *err);
 
 /* ---- writing: one request ----
  * begin; find or add the series; write; end. Between begin and end the caller holds the tenant's gate shared: no

@@ -2,7 +2,10 @@
 #ifndef QUIPU_ENGINE_PRIVATE_H
 #define QUIPU_ENGINE_PRIVATE_H
 
+#include "base/open_files.h"
 #include "engine/compact.h"
+#include "engine/data_clock.h"
+#include "engine/disk_room.h"
 #include "engine/tenant.h"
 
 struct engine_metrics {
@@ -13,13 +16,14 @@ struct engine_metrics {
     struct metric *refused[2]; /* by enum engine_work */
     struct metric *memory_level;
     struct metric *tombstones, *tombstone_bytes, *tombstone_blocks;
+    struct metric *clock_ahead, *open_files;
     struct metric_histogram *flush_seconds;
 };
 
 /* Of engine_config, what may change while running. relaxed */
 struct engine_limits {
     _Atomic int64_t retention_ms, future_max_ms, flush_window_ms;
-    _Atomic uint64_t retention_bytes, compact_rate;
+    _Atomic uint64_t retention_bytes, compact_rate, samples_rate, samples_burst;
     _Atomic bool compact;
     _Atomic size_t head_bytes_max, registry_bytes_max;
     _Atomic uint64_t series_max;
@@ -32,12 +36,16 @@ struct engine {
     struct engine_config config; /* as opened; limits has what changes */
     struct engine_limits limits;
     char *data_dir;
+    struct open_files *open_files; /* env.io above the one that was given */
     struct file *lock_file;
     struct catalog *catalog;
     struct page_cache *cache;
     struct wal *wal;
 
     struct pressure pressure;
+    struct disk_room room;
+    struct data_clock data_clock; /* by which retention goes */
+    bool clock_jumped;            /* and it was told; under step_lock */
     struct cell_pool registry_pool;
     struct cell_pool head_pool;
     struct head_stripe stripes[HEAD_STRIPES];
@@ -45,6 +53,10 @@ struct engine {
     _Atomic int64_t head_bytes; /* relaxed */
     /* Failures of the log, raised before any later record's completion runs. acquire, release */
     _Atomic uint32_t wal_epoch;
+
+    _Atomic uint64_t
+        log_waiting; /* bytes of records that wait for the disk; relaxed, as the next */
+    _Atomic int32_t n_log_waiting; /* tenants that have some */
 
     struct lock create_lock;    /* rank LOCK_ENGINE: one new tenant at a time */
     struct rwlock tenants_lock; /* rank LOCK_LEAF; guards the table: */
@@ -92,7 +104,6 @@ static inline uint32_t tenant_log_mark(const struct tenant *t, uint32_t wal_epoc
 struct tenant *engine_tenant_at(struct engine *engine, size_t i);
 MUST_USE enum err_code engine_add_tenant(struct engine *engine, const struct catalog_tenant *row,
                                          struct tenant **out, struct err *err);
-size_t engine_count_tenants(struct engine *engine);
 /* One that is deleted: its name is free. */
 void engine_hide_tenant(struct engine *engine, const struct tenant *tenant);
 /* NULL: none. */
@@ -114,6 +125,9 @@ void write_scratch_free_all(struct engine *engine);
  * that neighbours share a stripe. Under the registry's lock. Returns how many are left. */
 size_t tenant_keep_overlapping(struct tenant *tenant, uint32_t flushed_gen, int64_t mint_ms,
                                int64_t maxt_ms, uint32_t *ids, size_t n);
+/* admit.c: records of a tenant that wait for the disk, uncompressed. */
+void tenant_log_wait(struct tenant *tenant, uint64_t bytes);
+void tenant_log_done(struct tenant *tenant, uint64_t bytes);
 /* recover.c: blocks of the catalog, then the WAL. */
 MUST_USE enum err_code engine_recover(struct engine *engine, struct err *err);
 

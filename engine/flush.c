@@ -340,6 +340,7 @@ static void flush_report(struct tenant *t, const struct flush *f, enum err_code 
     int64_t now_ns = clock_mono_ns(e->env.clock);
     if (rc) {
         metric_inc(e->metrics.flush_failures);
+        (void)disk_room_note(&e->room, rc);
         t->retry_ns = now_ns + RETRY_NS;
         engine_note_failure(e, err);
         return;

@@ -132,7 +132,7 @@ enum err_code tenant_put_metadata(struct tenant *t, const struct catalog_metadat
     enum err_code rc = put_locked(t, items, n, news, err);
     lock_release(&t->metadata_lock);
     mem_free(news);
-    return rc;
+    return disk_room_note(&t->engine->room, rc);
 }
 
 /* ---- reading ---- */

@@ -60,7 +60,8 @@ static enum err_code open_block(struct block_list *list, const struct block_info
             found->incarnation != info->incarnation || found->sequence != info->sequence)
             rc = err_set(err, ERR_CORRUPT, "%s is not the block that the catalog means", path);
     }
-    if (rc == ERR_NO_MEMORY) return rc;
+    /* Of a newer version: this build would serve a part as if it were all. */
+    if (rc == ERR_NO_MEMORY || rc == ERR_VERSION) return rc;
     if (!rc) {
         list->opened[list->n_opened++] = block;
         return ERR_OK;
@@ -118,7 +119,8 @@ static bool note_stray(void *ctx, const char *name, bool is_dir)
 static bool is_expired(const struct tenant *t, const struct block_info *info)
 {
     int64_t retention_ms = atomic_load_explicit(&t->retention_ms, memory_order_relaxed);
-    return retention_ms > 0 && info->t_max_ms < clock_wall_ms(t->engine->env.clock) - retention_ms;
+    return retention_ms > 0 &&
+           info->t_max_ms < data_clock_ms(&t->engine->data_clock) - retention_ms;
 }
 
 /* Is what a stray block holds certainly elsewhere? What a flush did not enter into the catalog is in the log. All else
@@ -149,7 +151,8 @@ static void judge_stray(struct block_list *list, const struct ulid *ulid)
     struct err why;
     enum err_code rc = tenant_block_path(t, ulid->text, path, sizeof(path), &why);
     if (!rc) rc = block_open(&e->env, path, e->cache, &block, &why);
-    if (rc == ERR_IO || rc == ERR_NO_MEMORY || list->disk_fails) { /* the next start will see */
+    if (rc == ERR_IO || rc == ERR_NO_MEMORY || rc == ERR_VERSION ||
+        list->disk_fails) { /* the next start will see */
         if (block) block_unref(block);
         return;
     }
@@ -485,12 +488,60 @@ static enum err_code replay_log(struct replay *r, struct err *err)
     return rc ? err_context(err, "replaying the log") : rc;
 }
 
+/* ---- the newest data, for the clock of retention ---- */
+
+struct newest {
+    struct engine *engine;
+    int64_t t_ms; /* INT64_MIN: none */
+};
+
+static enum err_code newest_block(void *ctx, const struct block_info *info, struct err *err)
+{
+    struct newest *newest = ctx;
+    (void)err;
+    newest->t_ms = MAX_OF(newest->t_ms, info->t_max_ms);
+    return ERR_OK;
+}
+
+static enum err_code newest_of_tenant(void *ctx, const struct catalog_tenant *row, struct err *err)
+{
+    struct newest *newest = ctx;
+    return catalog_blocks(newest->engine->catalog, row->incarnation, newest_block, newest, err);
+}
+
+/* Before strangers are judged by their age. Without any block none of them is too old. */
+static enum err_code clock_of_catalog(struct newest *newest, struct err *err)
+{
+    enum err_code rc = catalog_tenants(newest->engine->catalog, newest_of_tenant, newest, err);
+    data_clock_start(&newest->engine->data_clock, newest->engine->env.clock,
+                     MAX_OF(newest->t_ms, 0));
+    return rc;
+}
+
+/* With what the log had. */
+static void clock_of_all(struct newest *newest)
+{
+    struct tenant *t;
+    for (size_t i = 0; (t = engine_tenant_at(newest->engine, i)) != NULL; i++) {
+        int64_t min_ms, max_ms;
+        tenant_head_range(t, &min_ms, &max_ms);
+        newest->t_ms = MAX_OF(newest->t_ms, max_ms);
+        struct view *view = views_take(&t->views);
+        for (size_t k = 0; k < view->n_blocks; k++)
+            newest->t_ms = MAX_OF(newest->t_ms, block_info(view->blocks[k])->t_max_ms);
+        views_give(&t->views, view);
+    }
+    data_clock_start(&newest->engine->data_clock, newest->engine->env.clock, newest->t_ms);
+}
+
 enum err_code engine_recover(struct engine *e, struct err *err)
 {
+    struct newest newest = {e, INT64_MIN};
     struct replay r = {.engine = e};
     struct tenant_list list = {.engine = e};
     enum err_code rc = wal_kept_pos(e->wal, &list.log_pos, err);
     if (!rc) rc = engine_remove_orphans(e, err);
+    if (!rc) rc = clock_of_catalog(&newest, err);
     if (!rc) rc = catalog_tenants(e->catalog, open_tenant, &list, err);
     if (rc) return rc;
     r.n_tenants = e->n_tenants;
@@ -503,6 +554,7 @@ enum err_code engine_recover(struct engine *e, struct err *err)
     size_t gather_bytes = MIN_OF(e->config.work_bytes_max, engine_head_bytes_max(e)) / GATHER_SHARE;
     rc = replay_apply_init(&r.apply, e, gather_bytes, err);
     if (!rc) rc = replay_log(&r, err);
+    if (!rc) clock_of_all(&newest);
     replay_apply_release(&r.apply);
     arena_release(&r.arena);
     mem_free(r.others);

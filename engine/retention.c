@@ -19,8 +19,14 @@ static void apply_limits(struct engine *e, struct tenant *t)
     const struct engine_override *o = find_override(e, tenant_name(t));
     int64_t retention_ms = atomic_load_explicit(&e->limits.retention_ms, memory_order_relaxed);
     uint64_t bytes = atomic_load_explicit(&e->limits.retention_bytes, memory_order_relaxed);
+    uint64_t rate = atomic_load_explicit(&e->limits.samples_rate, memory_order_relaxed);
+    uint64_t burst = atomic_load_explicit(&e->limits.samples_burst, memory_order_relaxed);
     if (o && o->has_retention) retention_ms = o->retention_ms;
     if (o && o->has_retention_bytes) bytes = o->retention_bytes;
+    if (o && o->has_samples_rate) rate = o->samples_rate;
+    if (o && o->has_samples_burst) burst = o->samples_burst;
+    atomic_store_explicit(&t->rate.per_second, rate, memory_order_relaxed);
+    atomic_store_explicit(&t->rate.burst, burst, memory_order_relaxed);
     atomic_store_explicit(&t->retention_ms, retention_ms, memory_order_relaxed);
     atomic_store_explicit(&t->retention_bytes, bytes, memory_order_relaxed);
 }
@@ -134,7 +140,7 @@ static enum err_code retain(struct tenant *t, const struct view *view, struct er
 {
     int64_t retention_ms = atomic_load_explicit(&t->retention_ms, memory_order_relaxed);
     uint64_t bytes_max = atomic_load_explicit(&t->retention_bytes, memory_order_relaxed);
-    int64_t oldest_ms = clock_wall_ms(t->engine->env.clock) - retention_ms;
+    int64_t oldest_ms = data_clock_ms(&t->engine->data_clock) - retention_ms;
     struct retained r;
     enum err_code rc = retained_init(&r, view, err);
     size_t i = 0;

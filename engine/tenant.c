@@ -77,6 +77,12 @@ static void metrics_open(struct tenant *t)
         .overwritten = metric_counter(m, "quipu_head_overwritten_total",
                                       "Samples that replaced another value at their time.", label),
         .series = metric_gauge(m, "quipu_tenant_active_series", "Series in memory.", label),
+        .rate_limited =
+            metric_counter(m, "quipu_rate_limited_requests_total",
+                           "Write requests refused as over limits.samples_per_second.", label),
+        .over_share = metric_counter(
+            m, "quipu_over_share_requests_total",
+            "Write requests refused as others had to have their share of the log's queue.", label),
         .block_bytes = metric_gauge(m, "quipu_block_bytes", "Size of the blocks.", label),
     };
     for (unsigned level = 0; level <= COMPACT_LEVEL_MAX; level++) {

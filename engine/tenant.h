@@ -16,6 +16,7 @@
 #include "engine/delete.h"
 #include "engine/engine.h"
 #include "engine/head.h"
+#include "engine/rate.h"
 #include "engine/tombstones.h"
 #include "engine/view.h"
 
@@ -37,7 +38,8 @@ struct idle_mark {
 enum tenant_state { TENANT_ALIVE, TENANT_DOUBTFUL, TENANT_DELETED };
 
 struct tenant_metrics {
-    struct metric *stored, *out_of_order, *duplicate, *overwritten, *series, *block_bytes;
+    struct metric *stored, *out_of_order, *duplicate, *overwritten, *series, *block_bytes,
+        *rate_limited, *over_share;
     struct metric *blocks[COMPACT_LEVEL_MAX + 1]; /* by level */
 };
 
@@ -66,6 +68,8 @@ struct tenant {
 
     _Atomic int64_t retention_ms; /* of the configuration; relaxed, as the next */
     _Atomic uint64_t retention_bytes;
+    struct rate rate;
+    _Atomic uint64_t log_waiting; /* bytes of records that wait for the disk; relaxed */
     struct compact_memory compact;
     struct delete_memory deletes;
     struct tombstones tombstones;

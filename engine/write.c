@@ -23,6 +23,8 @@ struct write_op {
     _Atomic uint32_t rc; /* the first failure */
     uint32_t wal_epoch;  /* when the marks of the series were looked at */
     struct engine *engine;
+    struct tenant *tenant;
+    uint64_t waiting;    /* bytes of its records; told when all are done */
     write_done_fn *done; /* NULL: the caller got an error instead */
     void *arg;
 };
@@ -32,6 +34,7 @@ static void op_release(struct write_op *op, enum err_code rc)
     uint32_t none = ERR_OK;
     if (rc) atomic_compare_exchange_strong(&op->rc, &none, (uint32_t)rc);
     if (atomic_fetch_sub_explicit(&op->pending, 1, memory_order_acq_rel) != 1) return;
+    tenant_log_done(op->tenant, op->waiting);
     if (op->done) op->done(op->arg, (enum err_code)atomic_load(&op->rc));
     mem_free(op);
 }
@@ -52,8 +55,13 @@ static enum err_code op_append(struct write_op *op, enum wal_type type, const st
     if (rc) return rc;
     atomic_fetch_add(&op->pending, 1);
     rc = wal_append(op->engine->wal, type, buf_bytes(payload), record_done, op, &pos, err);
-    if (rc) atomic_fetch_sub(&op->pending, 1); /* not the last: the caller has one */
-    return rc;
+    if (rc) {
+        atomic_fetch_sub(&op->pending, 1); /* not the last: the caller has one */
+        return rc;
+    }
+    op->waiting += payload->len;
+    tenant_log_wait(op->tenant, payload->len);
+    return ERR_OK;
 }
 
 /* ---- scratch: what a request needs besides its own columns ---- */
@@ -131,10 +139,10 @@ struct time_limits {
 static struct time_limits limits_now(struct tenant *t)
 {
     struct engine *e = t->engine;
-    int64_t now = clock_wall_ms(e->env.clock);
+    int64_t now = clock_wall_ms(e->env.clock), data_now = data_clock_ms(&e->data_clock);
     int64_t retention = atomic_load_explicit(&t->retention_ms, memory_order_relaxed);
     int64_t future = atomic_load_explicit(&e->limits.future_max_ms, memory_order_relaxed);
-    return (struct time_limits){retention > 0 && now > retention ? now - retention : 0,
+    return (struct time_limits){retention > 0 && data_now > retention ? data_now - retention : 0,
                                 now + future};
 }
 
@@ -394,12 +402,14 @@ static void note_first_write(struct tenant *t)
                                    MAX_OF(clock_mono_ns(t->engine->env.clock), 1));
 }
 
-static struct write_op *op_new(struct engine *e, write_done_fn *done, void *arg)
+static struct write_op *op_new(struct tenant *t, write_done_fn *done, void *arg)
 {
+    struct engine *e = t->engine;
     struct write_op *op = mem_calloc(MEM_HEAD, 1, sizeof(*op));
     if (!op) return NULL;
     atomic_store(&op->pending, 1); /* the head's */
     op->engine = e;
+    op->tenant = t;
     op->wal_epoch = atomic_load_explicit(&e->wal_epoch, memory_order_acquire);
     op->done = done;
     op->arg = arg;
@@ -411,7 +421,7 @@ static enum err_code write_good(struct tenant *t, struct write_batch *b, int64_t
                                 struct write_scratch *x, write_done_fn *done, void *arg,
                                 struct err *err)
 {
-    struct write_op *op = op_new(t->engine, done, arg);
+    struct write_op *op = op_new(t, done, arg);
     if (!op) return err_set(err, ERR_NO_MEMORY, "no memory for a write");
     struct write w = {t, b, op, x, tenant_log_mark(t, op->wal_epoch)};
     note_first_write(t);
@@ -419,7 +429,7 @@ static enum err_code write_good(struct tenant *t, struct write_batch *b, int64_t
     if (rc) {
         op->done = NULL; /* nothing enters the head; records that were queued end quietly */
         op_release(op, rc);
-        return rc;
+        return disk_room_note(&t->engine->room, rc);
     }
     wal_coming(t->engine->wal, -1); /* the head may take its time beside the fsync */
     struct head_counts counts = {0};
@@ -451,7 +461,9 @@ enum err_code tenant_write(struct tenant *t, struct write_batch *b, write_done_f
     if (!x) return err_set(err, ERR_NO_MEMORY, "no memory for a write");
     /* Before the samples: a reader that sees one must not miss it for its time. */
     time_range_add(&t->range, min_ms, max_ms);
+    uint64_t n = b->n + b->n_histograms;
     rc = write_good(t, b, min_ms, x, done, arg, err);
+    if (!rc) rate_take(&t->rate, clock_mono_ns(t->engine->env.clock), n);
     scratch_give(t->engine, x);
     return rc;
 }

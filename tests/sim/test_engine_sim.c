@@ -81,6 +81,8 @@ static void sim_init(struct sim *sim, uint64_t seed)
     sim->config.wal_held_bytes_max = UINT64_C(16384) << rng_below(&sim->rng, 4);
     sim->config.page_cache_bytes = 1 << 20;
     sim->only_power = rng_chance(&sim->rng, 0.3);
+    sim->config.reserve_bytes_max = (uint64_t)rng_below(&sim->rng, 2) << 17;
+    sim->config.open_files_max = 1 + rng_below(&sim->rng, 8);
     for (size_t i = 0; i < TENANTS; i++) sim->tenants[i].t_ms = NOW_MS - (int64_t)i * 1000;
 }
 
