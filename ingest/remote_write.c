@@ -390,6 +390,24 @@ static bool admit_ok(struct remote_write *rw, struct http_request *req)
     return false;
 }
 
+/* Before any work on the body. 429 only to a tenant that is over its own rate: what makes it wait is not the server. */
+static bool tenant_may(struct remote_write *rw, struct http_request *req, struct str name)
+{
+    struct err err;
+    struct tenant *tenant;
+    int64_t retry_ms;
+    if (engine_tenant(rw->engine, name, false, &tenant, &err) != ERR_OK) return true;
+    enum err_code rc = tenant_admit(tenant, &retry_ms, &err);
+    if (rc == ERR_OK) return true;
+    if (rc == ERR_RATE) {
+        char seconds[24];
+        snprintf(seconds, sizeof(seconds), "%" PRId64, (retry_ms + 999) / 1000);
+        http_set_header(req, "Retry-After", seconds);
+    }
+    answer(rw, req, rc == ERR_RATE ? 429 : 503, err.text);
+    return false;
+}
+
 static bool body_ok(struct remote_write *rw, struct http_request *req, struct arena *space,
                     struct bytes *message)
 {
@@ -438,6 +456,7 @@ void remote_write_handle(void *ctx, struct http_request *req)
     req->arena.owner = MEM_INGEST; /* whose limit bounds all requests at work */
     if (!admit_ok(rw, req)) return;
     if (!content_type_ok(rw, req) || !encoding_ok(rw, req) || !tenant_ok(rw, req, &name)) return;
+    if (!tenant_may(rw, req, name)) return;
     struct workspace *space = workspace_take(rw);
     if (!space) {
         answer(rw, req, 503, "no memory for the request");

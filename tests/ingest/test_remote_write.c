@@ -16,6 +16,8 @@ struct tenant {
 struct engine {
     struct tenant tenant;
     struct series_table *table;
+    enum err_code tenant_admit_rc;
+    int64_t retry_after_ms;
     enum err_code admit_rc, tenant_rc, write_rc, done_rc, metadata_rc; /* what calls say */
     bool later; /* done runs when the test says so */
     write_done_fn *done;
@@ -35,7 +37,7 @@ enum err_code tenant_name_check(struct str name, struct err *err)
 enum err_code engine_tenant(struct engine *engine, struct str name, bool create,
                             struct tenant **out, struct err *err)
 {
-    CHECK(create);
+    if (!create && engine->tenant_admit_rc == ERR_OK) return err_set(err, ERR_NOT_FOUND, "not yet");
     if (engine->tenant_rc) return err_set(err, engine->tenant_rc, "no tenant");
     snprintf(engine->tenant.name, sizeof(engine->tenant.name), "%.*s", STR_ARG(name));
     *out = &engine->tenant;
@@ -45,6 +47,12 @@ enum err_code engine_admit(struct engine *engine, enum engine_work work, struct 
 {
     CHECK(work == ENGINE_WRITE);
     return engine->admit_rc ? err_set(err, engine->admit_rc, "short of memory") : ERR_OK;
+}
+enum err_code tenant_admit(struct tenant *tenant, int64_t *retry_after_ms, struct err *err)
+{
+    CHECK(tenant == &the_engine->tenant);
+    *retry_after_ms = the_engine->retry_after_ms;
+    return err_set(err, the_engine->tenant_admit_rc, "too much of it");
 }
 struct str tenant_name(const struct tenant *tenant)
 {
@@ -204,7 +212,7 @@ static void check_answer(struct fixture *f, unsigned status, const char *text)
     if (text) CHECK_STR(str_from_bytes(buf_bytes(&f->fake.body)), text);
     buf_u8(&f->fake.sent_headers, 0);
     bool retry = strstr((char *)f->fake.sent_headers.p, "Retry-After: ") != NULL;
-    CHECK(retry == (status == 503));
+    CHECK(retry == (status == 503 || status == 429));
     if (status >= 400) CHECK_STR(str_of(f->fake.content_type), "text/plain; charset=utf-8");
     CHECK_U64(f->engine.gate, 0);
 }
@@ -353,6 +361,27 @@ static void test_short_of_memory(void **state)
     fixture_release(&f);
 }
 
+/* Over its own rate: 429 and when to come again. Over its share: 503, as it is the server that cannot. */
+static void test_tenant_may_not(void **state)
+{
+    (void)state;
+    static const enum err_code rcs[] = {ERR_RATE, ERR_LIMIT};
+    static const unsigned statuses[] = {429, 503};
+    static const char *const headers[] = {"Retry-After: 3", "Retry-After: 5"};
+    for (size_t i = 0; i < COUNT_OF(rcs); i++) {
+        struct fixture f;
+        fixture_init(&f);
+        f.engine.tenant_admit_rc = rcs[i];
+        f.engine.retry_after_ms = 2001;
+        put_sample(&f, "a", 1000);
+        ask(&f, NULL);
+        check_answer(&f, statuses[i], "too much of it\n");
+        CHECK(strstr((char *)f.fake.sent_headers.p, headers[i]) != NULL);
+        CHECK_U64(f.engine.n_writes, 0);
+        fixture_release(&f);
+    }
+}
+
 /* The answer waits for the disk, and says what it said. */
 static void test_answer_comes_later(void **state)
 {
@@ -469,6 +498,7 @@ int main(void)
         cmocka_unit_test(test_bodies),
         cmocka_unit_test(test_engine_says_no),
         cmocka_unit_test(test_short_of_memory),
+        cmocka_unit_test(test_tenant_may_not),
         cmocka_unit_test(test_answer_comes_later),
         cmocka_unit_test(test_partly_bad),
         cmocka_unit_test(test_too_new),
