@@ -53,14 +53,15 @@ struct config {
     uint64_t head_bytes_max;
     int64_t head_window_ms;
     uint64_t registry_bytes_max;
-    uint64_t page_cache_bytes;
+    uint64_t page_cache_bytes, storage_reserve_bytes;
 
     int64_t limits_future_max_ms;
     uint64_t limits_tenants_max, limits_series_max;
+    uint64_t limits_samples_rate, limits_samples_burst;
     uint64_t limits_labels_max, limits_label_name_bytes_max, limits_label_value_bytes_max;
 
     uint64_t http_connections_max, http_threads;
-    int64_t http_idle_timeout_ms, http_stall_timeout_ms;
+    int64_t http_idle_timeout_ms, http_receive_timeout_ms, http_stall_timeout_ms;
     uint64_t http_request_bytes_max, http_inflight_bytes_max;
     char http_cors_origin[CONFIG_TEXT_BYTES];
 

@@ -71,6 +71,9 @@ static const struct config_key keys[] = {
      "older than this, so that deletes which come together cost one turn."},
     {"storage.page_cache", CONFIG_SIZE, KEY(page_cache_bytes), "auto", 0, 1024 * GIB, NULL, false,
      "Checked and decompressed pages of blocks kept in memory."},
+    {"storage.reserve", CONFIG_SIZE, KEY(storage_reserve_bytes), "auto", 0, 1024 * GIB, NULL, false,
+     "Space held in a file for the day when the disk is full, at most a tenth of it. auto: 64 MiB, "
+     "or 1 % of a small disk. 0: none."},
 
     {"limits.future_max", CONFIG_DURATION, KEY(limits_future_max_ms), "10m", 0, YEARS, NULL, true,
      "Samples further ahead of the server's clock are refused with 400."},
@@ -78,6 +81,12 @@ static const struct config_key keys[] = {
      false, "Tenants are made by their first write; past this many, that write gets 400."},
     {"limits.series_max", CONFIG_COUNT, KEY(limits_series_max), "0", 0, UINT32_MAX, NULL, true,
      "Active series of all tenants. 0: as many as fit into memory."},
+    {"limits.samples_per_second", CONFIG_COUNT, KEY(limits_samples_rate), "0", 0, UINT32_MAX, NULL,
+     true,
+     "Samples that a tenant may write in a second; what is beyond gets 429 with Retry-After. 0: no "
+     "limit. A stock Prometheus drops what got 429 unless `retry_on_http_429` is set."},
+    {"limits.samples_burst", CONFIG_COUNT, KEY(limits_samples_burst), "0", 0, UINT32_MAX, NULL,
+     true, "Samples that a tenant may write at once, after a rest. 0: ten seconds' worth."},
     {"limits.labels_max", CONFIG_COUNT, KEY(limits_labels_max), "64", 1, 1000, NULL, false,
      "Labels of one series, the metric name included."},
     {"limits.label_name_max", CONFIG_SIZE, KEY(limits_label_name_bytes_max), "1KiB", 1, 64 * KIB,
@@ -90,9 +99,15 @@ static const struct config_key keys[] = {
     {"http.threads", CONFIG_COUNT, KEY(http_threads), "0", 0, 256, NULL, false,
      "Threads that receive requests and take in writes. 0: one per processor."},
     {"http.idle_timeout", CONFIG_DURATION, KEY(http_idle_timeout_ms), "2m", SECOND, DAY, NULL,
-     false, "A connection that moves no byte for so long is closed."},
+     false,
+     "A connection is closed that moves no byte for so long, that has not brought a whole header "
+     "since its last "
+     "request, or that does not take the rest of an answer."},
+    {"http.receive_timeout", CONFIG_DURATION, KEY(http_receive_timeout_ms), "1m", SECOND, DAY, NULL,
+     false,
+     "A request's body must be there so long after its header, else the connection is closed."},
     {"http.stall_timeout", CONFIG_DURATION, KEY(http_stall_timeout_ms), "30s", SECOND, DAY, NULL,
-     false, "A client that takes nothing of a long answer for so long is given up."},
+     false, "A client that takes not even 64 KiB of a long answer in so long is given up."},
     {"http.request_max", CONFIG_SIZE, KEY(http_request_bytes_max), "auto", 4 * KIB, GIB, NULL,
      false, "Size of a request's body as sent; a longer one gets 413."},
     {"http.inflight_max", CONFIG_SIZE, KEY(http_inflight_bytes_max), "auto", 4 * KIB, 1024 * GIB,
@@ -146,10 +161,17 @@ const struct config_key *config_key_at(size_t i)
 
 const struct config_key *config_tenant_key_at(size_t i)
 {
-    static const char *const NAMES[] = {
-        "query.timeout",  "query.samples_max",   "query.series_max",
-        "query.work_max", "query.response_max",  "query.memory_max",
-        "query.slow_log", "query.queue_timeout", "query.tenant_concurrency"};
+    static const char *const NAMES[] = {"query.timeout",
+                                        "query.samples_max",
+                                        "query.series_max",
+                                        "query.work_max",
+                                        "query.response_max",
+                                        "query.memory_max",
+                                        "query.slow_log",
+                                        "query.queue_timeout",
+                                        "query.tenant_concurrency",
+                                        "limits.samples_per_second",
+                                        "limits.samples_burst"};
     static_assert(COUNT_OF(NAMES) <= CONFIG_TENANT_KEYS_MAX, "a tenant has a place for each");
     return i < COUNT_OF(NAMES) ? config_key_find(str_of(NAMES[i])) : NULL;
 }

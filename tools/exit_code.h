@@ -37,6 +37,7 @@ static inline enum exit_code exit_code_of(enum err_code code)
         [ERR_UNSUPPORTED] = EXIT_CODE_FAILED,
         [ERR_EXECUTION] = EXIT_CODE_FAILED,
         [ERR_SHUTDOWN] = EXIT_CODE_FAILED,
+        [ERR_RATE] = EXIT_CODE_FAILED,
     };
     return table[code];
 }

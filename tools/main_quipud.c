@@ -15,12 +15,15 @@
 #include "base/env.h"
 #include "base/metric.h"
 #include "base/pool.h"
+#include "engine/disk_room.h"
 #include "engine/engine.h"
+#include "engine/tenant_header.h"
 #include "ingest/remote_write.h"
 #include "query/api.h"
 #include "query/matcher_regex.h"
 #include "tools/config.h"
 #include "tools/exit_code.h"
+#include "tools/file_limit.h"
 #include "tools/memory_plan.h"
 #include "tools/overrides.h"
 #include "tools/process_metrics.h"
@@ -30,6 +33,7 @@
 struct quipud {
     struct settings settings;
     struct memory_limit system; /* what the machine or its control group allows */
+    uint64_t descriptors;       /* that it may have open */
     struct log log;
     struct rng rng;
     struct env env;
@@ -110,6 +114,13 @@ static void on_reload(void *ctx, struct http_request *req)
 
 /* ---- settings of the parts ---- */
 
+static_assert(CONFIG_AUTO == DISK_RESERVE_AUTO, "storage.reserve is handed on as it is");
+
+static struct file_limit file_plan(const struct quipud *q, const struct config *c)
+{
+    return file_limit_plan(q->descriptors, memory_plan_make(c, q->system).connections_max);
+}
+
 static uint64_t resident(void *ctx)
 {
     return memory_resident_bytes(ctx);
@@ -121,6 +132,8 @@ static struct engine_config engine_settings(const struct quipud *q, const struct
     struct engine_config e = engine_config_default(c->data_dir);
     e.retention_ms = c->retention_ms;
     e.retention_bytes = c->retention_bytes;
+    e.samples_rate = c->limits_samples_rate;
+    e.samples_burst = c->limits_samples_burst;
     e.compact = c->compaction_enabled;
     e.compact_rate = c->compaction_rate;
     e.delete_rest_ms = c->deletes_rewrite_after_ms;
@@ -141,6 +154,8 @@ static struct engine_config engine_settings(const struct quipud *q, const struct
     e.wal_sync = (enum wal_sync)c->wal_sync;
     e.wal_segment_bytes = c->wal_segment_bytes;
     e.wal_held_bytes_max = c->wal_held_bytes_max;
+    e.reserve_bytes_max = c->storage_reserve_bytes;
+    e.open_files_max = file_plan(q, c).block_files_max;
     return e;
 }
 
@@ -211,6 +226,7 @@ static enum err_code open_env(struct quipud *q, struct err *err)
                           .rng = &q->rng,
                           .threads = true};
     q->system = memory_limit_find(q->env.io, "");
+    q->descriptors = file_limit_raise();
     if (!q->env.metrics) return err_set(err, ERR_NO_MEMORY, "no memory for metrics");
     process_metrics_register(q->env.metrics, q->env.clock);
     settings_start(&q->settings, &q->log, q->env.clock, q->env.metrics, apply_settings, q);
@@ -249,15 +265,28 @@ static void log_memory_plan(struct quipud *q)
                 LOG_U64("limit", p.limit_bytes), LOG_U64("sum", memory_plan_sum(&p)));
 }
 
+static void log_file_plan(struct quipud *q)
+{
+    struct file_limit p = file_plan(q, &q->settings.config);
+    uint64_t wanted = memory_plan_make(&q->settings.config, q->system).connections_max;
+    log_msg(&q->log, p.connections_max < wanted ? LOG_WARN : LOG_INFO,
+            p.connections_max < wanted ? "few open files are allowed: fewer connections"
+                                       : "open files",
+            LOG_U64("limit", p.descriptors), LOG_U64("connections", p.connections_max),
+            LOG_U64("block_files", p.block_files_max));
+}
+
 static enum err_code open_server(struct quipud *q, struct err *err)
 {
     const struct config *c = &q->settings.config;
     struct memory_plan plan = memory_plan_make(c, q->system);
     struct server_config s = server_config_default(c->listen);
     s.io_threads = c->http_threads;
-    s.connections_max = plan.connections_max;
+    s.connections_max = file_plan(q, c).connections_max;
     s.idle_timeout_ms = c->http_idle_timeout_ms;
+    s.receive_timeout_ms = c->http_receive_timeout_ms;
     s.stall_timeout_ms = c->http_stall_timeout_ms;
+    s.share_header = TENANT_HEADER;
     s.request_bytes_max = plan.request_bytes;
     s.inflight_bytes_max = plan.inflight_bytes;
     s.pool_threads = c->query_concurrency;
@@ -294,6 +323,7 @@ static enum err_code start(struct quipud *q, struct err *err)
     enum err_code rc = open_env(q, err);
     if (rc) return rc;
     log_memory_plan(q);
+    log_file_plan(q);
     apply_memory_limits(q, &q->settings.config);
     rc = open_server(q, err);
     if (rc) return rc;
@@ -352,8 +382,12 @@ static enum err_code open_api(struct quipud *q, struct err *err)
 /* Everything stands: the port serves all routes from now on. */
 static enum err_code go_ready(struct quipud *q, struct err *err)
 {
-    /* A server that cannot write, on a full disk say, is better noticed now than by its first sender. */
-    if (engine_failed(q->engine, err)) return err->code;
+    /* A server that cannot write is better noticed now than by its first sender. On a full disk it answers queries
+     * meanwhile, if it has anything to answer with, and goes on by itself. */
+    if (engine_failed(q->engine, err)) {
+        if (err->code != ERR_NO_SPACE || engine_count_tenants(q->engine) == 0) return err->code;
+        log_msg(&q->log, LOG_WARN, "started without space for writes", LOG_ERR(err));
+    }
     enum err_code rc = open_remote_write(q, err);
     if (!rc) rc = open_api(q, err);
     if (rc) return rc;

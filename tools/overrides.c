@@ -1,6 +1,17 @@
 /* tools/overrides.c */
 #include "tools/overrides.h"
 
+/* A tenant's own value of a key; false: it has none. */
+static bool own_value(const struct config_tenant *t, const char *name, uint64_t *value)
+{
+    for (size_t k = 0; config_tenant_key_at(k); k++) {
+        if (!t->has_own[k] || strcmp(config_tenant_key_at(k)->name, name) != 0) continue;
+        *value = t->own[k];
+        return true;
+    }
+    return false;
+}
+
 enum err_code overrides_make(const struct config *config, struct engine_config *engine,
                              struct engine_override **items, struct err *err)
 {
@@ -14,6 +25,9 @@ enum err_code overrides_make(const struct config *config, struct engine_config *
                                                .has_retention_bytes = t->has_retention_bytes,
                                                .retention_ms = t->retention_ms,
                                                .retention_bytes = t->retention_bytes};
+        struct engine_override *o = &(*items)[i];
+        o->has_samples_rate = own_value(t, "limits.samples_per_second", &o->samples_rate);
+        o->has_samples_burst = own_value(t, "limits.samples_burst", &o->samples_burst);
     }
     engine->overrides = *items;
     engine->n_overrides = n;

@@ -16,8 +16,8 @@
 #define CONNECTION_BYTES 65536
 #define CONNECTION_GROW_BYTES 16384
 #define LISTEN_BACKLOG 511
-/* A connection that has not moved for so long may be closed for a new one when there are too many. */
-#define GIVE_WAY_NS INT64_C(1000000000)
+#define SCARCE_NS (INT64_C(60) * 1000000000)
+#define LOOK_MS 500 /* between looks at slow connections */
 
 struct server_config server_config_default(const char *listen)
 {
@@ -25,6 +25,7 @@ struct server_config server_config_default(const char *listen)
         .listen = listen,
         .connections_max = 1024,
         .idle_timeout_ms = 120000,
+        .receive_timeout_ms = 60000,
         .request_bytes_max = (size_t)32 << 20,
         .inflight_bytes_max = (size_t)256 << 20,
         .pool_threads = 8,
@@ -145,45 +146,15 @@ static void on_completed(void *cls, struct MHD_Connection *conn, void **con_cls,
     *con_cls = NULL;
 }
 
-static void peer_add(struct server *server, struct MHD_Connection *conn, void **socket_cls)
-{
-    const union MHD_ConnectionInfo *info =
-        MHD_get_connection_info(conn, MHD_CONNECTION_INFO_CONNECTION_FD);
-    struct peer *peer = mem_calloc(MEM_HTTP, 1, sizeof(*peer));
-    *socket_cls = peer;
-    if (!peer) return; /* it is served, but cannot be asked to give way */
-    peer->fd = info ? info->connect_fd : -1;
-    peer_touch(peer, server->env.clock, false);
-    lock_take(&server->lock);
-    peer->next = server->peers;
-    if (peer->next) peer->next->prev = peer;
-    server->peers = peer;
-    server->n_peers++;
-    lock_release(&server->lock);
-}
-
-/* Before the socket is closed: until then its number is nobody else's. */
-static void peer_remove(struct server *server, struct peer *peer)
-{
-    if (!peer) return;
-    lock_take(&server->lock);
-    if (peer->prev)
-        peer->prev->next = peer->next;
-    else
-        server->peers = peer->next;
-    if (peer->next) peer->next->prev = peer->prev;
-    server->n_peers--;
-    lock_release(&server->lock);
-    mem_free(peer);
-}
-
 static void on_connection(void *cls, struct MHD_Connection *conn, void **socket_cls,
                           enum MHD_ConnectionNotificationCode what)
 {
     struct server *server = cls;
     if (what == MHD_CONNECTION_NOTIFY_STARTED) {
         metric_inc(server->connections_total);
-        peer_add(server, conn, socket_cls);
+        const union MHD_ConnectionInfo *info =
+            MHD_get_connection_info(conn, MHD_CONNECTION_INFO_CONNECTION_FD);
+        peer_add(server, info ? info->connect_fd : -1, socket_cls);
     } else {
         peer_remove(server, *socket_cls);
         *socket_cls = NULL;
@@ -219,7 +190,10 @@ static double count_connections(void *ctx)
 static double count_inflight_bytes(void *ctx)
 {
     struct server *server = ctx;
-    return (double)atomic_load_explicit(&server->inflight_bytes, memory_order_relaxed);
+    lock_take(&server->share_lock);
+    size_t bytes = server->inflight_bytes;
+    lock_release(&server->share_lock);
+    return (double)bytes;
 }
 
 static double count_calls(void *ctx)
@@ -252,6 +226,12 @@ static void register_metrics(struct server *server)
                        "Requests whose client left or stalled before the answer was complete.", "");
     server->late_total = metric_counter(m, "quipu_http_queue_timeouts_total",
                                         "Requests that waited too long for a query thread.", "");
+    server->accept_failures =
+        metric_counter(m, "quipu_http_accept_failures_total",
+                       "Times that the system had no descriptor or memory for a connection.", "");
+    server->slow_total = metric_counter(
+        m, "quipu_http_slow_total",
+        "Connections ended because a request came, or its answer was taken, too slowly.", "");
     metric_callback(m, "quipu_http_connections", "Open connections.", "gauge", "",
                     count_connections, server);
     metric_callback(m, "quipu_http_inflight_body_bytes", "Request bodies held in memory.", "gauge",
@@ -296,27 +276,16 @@ static enum err_code start_daemon(struct server *server, struct err *err)
  * libmicrohttpd's threads would all wait for the listening socket, and the first to wake takes every connection of
  * a burst: two busy senders then share one thread. Handed over one by one, they are spread. */
 
-/* The connection without a request at work that has not moved for longest, if that is long enough, is shut down
- * to make room. So clients that only sit there, or send a byte now and then, cannot lock others out. */
-static bool make_room(struct server *server)
+/* Told once a minute at most. */
+static void note_scarce(struct server *server, int sys_errno)
 {
-    int64_t oldest_ns = clock_mono_ns(server->env.clock) - GIVE_WAY_NS;
-    struct peer *oldest = NULL;
-    lock_take(&server->lock);
-    bool full = server->n_peers >= server->config.connections_max;
-    for (struct peer *peer = full ? server->peers : NULL; peer; peer = peer->next) {
-        int64_t moved_ns = atomic_load_explicit(&peer->moved_ns, memory_order_relaxed);
-        bool busy = atomic_load_explicit(&peer->busy, memory_order_relaxed);
-        if (busy || moved_ns >= oldest_ns) continue;
-        oldest = peer;
-        oldest_ns = moved_ns;
-    }
-    if (oldest) { /* the lock keeps peer_remove() from letting the socket go */
-        shutdown(oldest->fd, SHUT_RDWR);
-        atomic_store_explicit(&oldest->busy, true, memory_order_relaxed); /* not twice */
-    }
-    lock_release(&server->lock);
-    return !full || oldest;
+    int64_t now_ns = clock_mono_ns(server->env.clock);
+    metric_inc(server->accept_failures);
+    if (server->scarce_ns && now_ns - server->scarce_ns < SCARCE_NS) return;
+    server->scarce_ns = now_ns;
+    struct err err;
+    err_set_errno(&err, sys_errno, "a connection cannot be accepted; it waits");
+    log_msg(server->env.log, LOG_ERROR, "accepting", LOG_ERR(&err));
 }
 
 static void accept_one(struct server *server)
@@ -328,10 +297,12 @@ static void accept_one(struct server *server)
     if (fd < 0) {
         /* Out of descriptors or memory: the connection stays in the queue, so poll() would return at once. */
         bool scarce = errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM;
-        if (scarce) usleep(20000);
+        if (!scarce) return;
+        note_scarce(server, errno);
+        usleep(20000);
         return;
     }
-    if (!make_room(server)) {
+    if (!peers_make_room(server)) {
         metric_inc(server->refused_total);
         close(fd);
         return;
@@ -346,10 +317,15 @@ static void *acceptor_main(void *arg)
     struct server *server = arg;
     struct pollfd pfds[2] = {{.fd = server->listen_fd, .events = POLLIN},
                              {.fd = server->wake_fd, .events = POLLIN}};
+    int64_t looked_ns = 0;
     for (;;) {
-        if (poll(pfds, 2, -1) < 0) continue; /* EINTR */
+        if (poll(pfds, 2, LOOK_MS) < 0) continue; /* EINTR */
         if (pfds[1].revents) return NULL;
         if (pfds[0].revents) accept_one(server);
+        int64_t now_ns = clock_mono_ns(server->env.clock);
+        if (now_ns - looked_ns < LOOK_MS * INT64_C(1000000)) continue;
+        looked_ns = now_ns;
+        peers_end_slow(server);
     }
 }
 
@@ -389,6 +365,7 @@ enum err_code server_open(const struct env *env, const struct server_config *con
     server->config = *config;
     server->listen_fd = server->wake_fd = -1;
     lock_init(&server->lock, LOCK_LEAF);
+    lock_init(&server->share_lock, LOCK_LEAF);
     cond_init(&server->idle);
     struct router *router = NULL;
     struct server_routes table = {early, n_early};
@@ -481,5 +458,6 @@ void server_close(struct server *server)
     router_free(server->early);
     cond_destroy(&server->idle);
     lock_destroy(&server->lock);
+    lock_destroy(&server->share_lock);
     mem_free(server);
 }

@@ -5,7 +5,8 @@
  * long). While a handler works, its connection is suspended: no thread waits for it. A short answer is sent
  * whole, with Content-Length; a long one of a pooled route is streamed through a bounded queue, in which the
  * handler waits for the client.
- * What one client can take is limited: bytes of bodies over all requests, connections, idle time, stall time.
+ * What one client can take is limited: bytes of bodies over all requests, connections, and the time for each step of a
+ * request. What one tenant can take is limited while others want some: see server_share.c.
  * Threads: any, except that open, start, stop and close belong to one. */
 #ifndef QUIPU_TOOLS_SERVER_H
 #define QUIPU_TOOLS_SERVER_H
@@ -19,9 +20,12 @@ struct server; /* from server_open() */
 struct server_config {
     const char *listen; /* "127.0.0.1:9780", "[::1]:9780", ":9780" (all addresses); port 0: any */
     size_t io_threads;  /* 0: one per processor */
-    size_t connections_max;   /* 1,024; more are refused at once */
-    int64_t idle_timeout_ms;  /* 2 min without a byte either way */
-    size_t request_bytes_max; /* 32 MiB: a longer body gets 413 */
+    size_t connections_max; /* 1,024; more are refused at once */
+    int64_t
+        idle_timeout_ms; /* 2 min without a byte either way, without a whole header, or with the rest of an
+                              * answer not taken */
+    int64_t receive_timeout_ms; /* 1 min: a body must be there so long after its header */
+    size_t request_bytes_max;   /* 32 MiB: a longer body gets 413 */
     size_t
         inflight_bytes_max; /* 256 MiB: bodies of all requests being received or handled; past it 503 */
     size_t pool_threads;   /* 8: pooled requests at work */
@@ -31,7 +35,8 @@ struct server_config {
     void *pool_ctx;
     size_t stream_bytes_max; /* 256 KiB: of one streamed answer, waiting for its client */
     int64_t
-        stall_timeout_ms; /* 30 s without progress of a streamed answer: the client counts as gone */
+        stall_timeout_ms; /* 30 s: a client that takes not even 64 KiB of a streamed answer counts as gone */
+    const char *share_header; /* requests with one value of it share what there is; NULL: all do */
 };
 struct server_config server_config_default(const char *listen);
 

@@ -81,7 +81,7 @@ struct call *call_new(struct server *server, struct MHD_Connection *conn, const 
 
 static void body_release(struct call *call)
 {
-    atomic_fetch_sub_explicit(&call->server->inflight_bytes, call->body_cap, memory_order_relaxed);
+    share_give_bytes(call->server, call->share, call->body_cap);
     mem_free(call->body);
     call->body = NULL;
     call->body_cap = 0;
@@ -175,13 +175,6 @@ static void note_remote(struct call *call)
     if (info) call->peer = info->socket_context;
 }
 
-void peer_touch(struct peer *peer, struct clock *clock, bool busy)
-{
-    if (!peer) return;
-    atomic_store_explicit(&peer->moved_ns, clock_mono_ns(clock), memory_order_relaxed);
-    atomic_store_explicit(&peer->busy, busy, memory_order_relaxed);
-}
-
 /* libmicrohttpd has already refused a length that is no number. */
 static uint64_t declared_length(struct call *call)
 {
@@ -197,7 +190,8 @@ void call_start(struct call *call, const char *method)
     call->req.method = method_parse(method);
     copy_headers(call);
     note_remote(call);
-    peer_touch(call->peer, server->env.clock, false);
+    peer_set(call->peer, server->env.clock, PEER_RECEIVING);
+    call->share = share_of(server, call);
     call->body_declared = declared_length(call);
     call->router = atomic_load_explicit(&server->router, memory_order_acquire);
     unsigned allowed;
@@ -220,12 +214,10 @@ static bool body_grow(struct call *call, size_t needed)
         cap = (size_t)call->body_declared; /* small enough to believe at once */
     cap = MIN_OF(MAX_OF(cap, needed), server->config.request_bytes_max);
     size_t extra = cap - call->body_cap;
-    size_t all = atomic_fetch_add_explicit(&server->inflight_bytes, extra, memory_order_relaxed);
-    uint8_t *p = all + extra <= server->config.inflight_bytes_max
-                     ? mem_realloc(MEM_HTTP, call->body, cap)
-                     : NULL;
+    bool taken = share_take_bytes(server, call->share, extra);
+    uint8_t *p = taken ? mem_realloc(MEM_HTTP, call->body, cap) : NULL;
     if (!p) {
-        atomic_fetch_sub_explicit(&server->inflight_bytes, extra, memory_order_relaxed);
+        if (taken) share_give_bytes(server, call->share, extra);
         call->refused = 503;
         return false;
     }
@@ -237,7 +229,6 @@ static bool body_grow(struct call *call, size_t needed)
 bool call_receive(struct call *call, const char *p, size_t len)
 {
     size_t have = call->req.body.len;
-    peer_touch(call->peer, call->server->env.clock, false);
     bool kept = !call->refused && call->route &&
                 (have + len <= call->body_cap || body_grow(call, have + len));
     if (kept) {
@@ -318,7 +309,7 @@ static void call_dispatch(struct call *call)
 {
     struct server *server = call->server;
     call->phase = CALL_DISPATCHED;
-    peer_touch(call->peer, server->env.clock, true);
+    peer_set(call->peer, server->env.clock, PEER_BUSY);
     atomic_fetch_add_explicit(&call->n_refs, 1,
                               memory_order_relaxed); /* the handler's, until end */
     if (call->refused) {
@@ -476,7 +467,6 @@ static bool is_canceled(struct call *call)
 static bool wait_for_room(struct call *call)
 {
     int64_t left_ns = call->server->config.stall_timeout_ms * 1000000;
-    size_t seen = call->queue_bytes;
     while (call->queue_bytes >= call->server->config.stream_bytes_max && !call->gone) {
         int64_t slice_ns = MIN_OF(left_ns, (int64_t)200000000); /* to see a stop of the server */
         if (is_canceled(call) || left_ns <= 0) {
@@ -485,8 +475,6 @@ static bool wait_for_room(struct call *call)
             break;
         }
         if (!cond_wait_for(&call->room, &call->lock, slice_ns)) left_ns -= slice_ns;
-        if (call->queue_bytes < seen) left_ns = call->server->config.stall_timeout_ms * 1000000;
-        seen = call->queue_bytes;
     }
     return !call->gone;
 }
@@ -587,6 +575,7 @@ static void call_finish(struct call *call, bool aborted)
     if (call->state == ANSWER_NONE) call->state = ANSWER_WHOLE;
     call->finished = true;
     call->aborted = aborted;
+    if (!call->gone) peer_set(call->peer, call->server->env.clock, PEER_SENDING);
     call_resume(call);
     lock_release(&call->lock);
     call_unref(call);
@@ -750,7 +739,7 @@ enum MHD_Result call_continue(struct call *call)
 
 void call_completed(struct call *call)
 {
-    peer_touch(call->peer, call->server->env.clock, false);
+    peer_set(call->peer, call->server->env.clock, PEER_AT_REST);
     lock_take(&call->lock);
     call->gone = true; /* whatever the handler still writes has nowhere to go */
     call->fd = -1;

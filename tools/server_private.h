@@ -3,6 +3,8 @@
  *   server_route.c  which handler a path has, and the answers for those that have none
  *   server_call.c   one request: headers and body in, the answer out
  *   server_compress.c  the compressed form of an answer
+ *   server_peer.c   open connections, and which of them must go
+ *   server_share.c  what one tenant may take while others want some
  */
 #ifndef QUIPU_TOOLS_SERVER_PRIVATE_H
 #define QUIPU_TOOLS_SERVER_PRIVATE_H
@@ -59,14 +61,40 @@ void route_count(struct route_stats *stats, unsigned status, double seconds);
 
 /* ---- calls ---- */
 
-/* An open connection, for choosing which one gives way when there are too many. */
+/* An open connection. */
+enum peer_state {
+    PEER_AT_REST,   /* no request, or its header is not complete */
+    PEER_RECEIVING, /* a body */
+    PEER_BUSY,      /* a request is with its handler */
+    PEER_SENDING,   /* the handler is done; the client takes its time */
+    PEER_ENDED      /* its socket was shut down */
+};
 struct peer {
     struct peer *prev, *next; /* in server->peers; guarded by server->lock */
     int fd;
-    _Atomic int64_t
-        moved_ns; /* when a request began, got bytes or was answered; relaxed: an order of ages */
-    _Atomic bool busy; /* a request is complete and not yet answered; relaxed, likewise */
+    _Atomic int64_t since_ns; /* in this state; relaxed, as the next: an order of ages */
+    _Atomic(enum peer_state) state;
 };
+/* From libmicrohttpd's notice of a new connection; into *socket_cls, NULL when memory is out. */
+void peer_add(struct server *server, int fd, void **socket_cls);
+void peer_remove(struct server *server, struct peer *peer);                   /* NULL: no-op */
+void peer_set(struct peer *peer, struct clock *clock, enum peer_state state); /* NULL: no-op */
+/* Before another connection is taken: ends one if there are too many. False: there is none that may go. */
+bool peers_make_room(struct server *server);
+/* Ends those that have been too long in their state. */
+void peers_end_slow(struct server *server);
+
+/* ---- shares ---- */
+
+#define SHARES_N 256
+struct call;
+struct share {    /* guarded by server->share_lock */
+    size_t bytes; /* of bodies in memory */
+};
+struct share *share_of(struct server *server, struct call *call);
+/* False: too much in all, or more than its share while others have some. */
+bool share_take_bytes(struct server *server, struct share *share, size_t bytes);
+void share_give_bytes(struct server *server, struct share *share, size_t bytes);
 
 struct server {
     struct env env;
@@ -81,13 +109,17 @@ struct server {
     struct router *early;            /* the router before; calls may still use it */
     _Atomic(enum server_state) state;
     _Atomic bool canceled;
-    _Atomic size_t inflight_bytes; /* of bodies; relaxed: a bound, not an order */
-    struct lock lock;              /* rank LOCK_LEAF; guards n_calls, peers, n_peers */
-    struct peer *peers;            /* newest first */
+    struct lock share_lock; /* rank LOCK_LEAF; guards shares and what follows */
+    struct share shares[SHARES_N];
+    size_t inflight_bytes, n_with_bytes; /* of bodies; shares that have some */
+    struct lock lock;                    /* rank LOCK_LEAF; guards n_calls, peers, n_peers */
+    struct peer *peers;                  /* newest first */
     size_t n_peers;
     struct cond idle; /* n_calls went to 0 */
     size_t n_calls;   /* begun and not yet freed */
-    struct metric *connections_total, *refused_total, *rejected_total, *gone_total, *late_total;
+    struct metric *connections_total, *refused_total, *rejected_total, *gone_total, *late_total,
+        *slow_total, *accept_failures;
+    int64_t scarce_ns; /* when that was told last; the acceptor's */
 };
 
 /* Life of a call: the polling thread that owns the connection and the handler hold one reference each. */
@@ -109,6 +141,7 @@ struct call {
     struct server *server;
     struct MHD_Connection *conn;
     struct peer *peer; /* NULL when memory was out; valid until call_completed() has returned */
+    struct share *share;
     const struct router *router;
     const struct route *route; /* NULL: answered by the router */
     atomic_int n_refs;
@@ -149,8 +182,6 @@ struct call {
 
 /* From libmicrohttpd's callback for a new request line. NULL when memory is out. */
 struct call *call_new(struct server *server, struct MHD_Connection *conn, const char *uri);
-/* The connection moved just now; busy: its request is with a handler. */
-void peer_touch(struct peer *peer, struct clock *clock, bool busy);
 void call_unref(struct call *call);
 /* Headers are in: finds the route, decides about the body. */
 void call_start(struct call *call, const char *method);

@@ -719,6 +719,117 @@ static void idle_connections_give_way(void **state)
     teardown(&f);
 }
 
+/* One that sends a byte now and then never stands still; its body has its time all the same, and then it is ended. So is
+ * one that does not bring a whole header. */
+static void slow_senders_are_ended(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct server_config config = server_config_default("127.0.0.1:0");
+    config.receive_timeout_ms = 1200;
+    config.idle_timeout_ms = 1200;
+    setup(&f, &config, true);
+    const char *head = "POST /api/v1/echo HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n";
+    int body = client_connect(f.server), header = client_connect(f.server);
+    client_send(body, head, strlen(head));
+    client_send(header, "GET / HTTP/1.1\r\nX: ", 19);
+    bool ended[2] = {false, false};
+    struct pollfd pfds[2] = {{.fd = body, .events = POLLIN}, {.fd = header, .events = POLLIN}};
+    while (!ended[0] || !ended[1]) { /* for ever, if it does not work: the time limit of the test */
+        for (int i = 0; i < 2; i++)
+            if (!ended[i]) client_send(pfds[i].fd, "x", 1);
+        (void)poll(pfds, 2, 50);
+        for (int i = 0; i < 2; i++) {
+            char c;
+            if (pfds[i].revents && recv(pfds[i].fd, &c, 1, MSG_DONTWAIT) <= 0) {
+                ended[i] = true;
+                pfds[i].fd = -1;
+            }
+        }
+    }
+    close(body);
+    close(header);
+    check_answer(f.server, GET("/api/v1/echo"), 200, "/api/v1/echo||||");
+    teardown(&f);
+}
+
+/* ---- tenants ---- */
+
+static void ask_as(int fd, const char *tenant, const char *path, size_t body_bytes, size_t sent)
+{
+    char head[256], chunk[1000];
+    memset(chunk, 'x', sizeof(chunk));
+    snprintf(head, sizeof(head),
+             "%s %s HTTP/1.1\r\nHost: x\r\nX-Tenant: %s\r\nContent-Length: %zu\r\n\r\n",
+             body_bytes ? "POST" : "GET", path, tenant, body_bytes);
+    client_send(fd, head, strlen(head));
+    for (size_t n; sent; sent -= n) {
+        n = MIN_OF(sent, sizeof(chunk));
+        client_send(fd, chunk, n);
+    }
+}
+
+static uint64_t gauge(struct fixture *f, const char *name)
+{
+    struct buf out;
+    buf_init(&out, MEM_BASE);
+    metrics_render(f->env.metrics, &out);
+    buf_u8(&out, 0);
+    const char *at = strstr((const char *)out.p, name);
+    CHECK(at != NULL);
+    uint64_t n = (uint64_t)strtod(at + strlen(name), NULL);
+    buf_release(&out);
+    return n;
+}
+
+static uint64_t inflight_bytes(struct fixture *f)
+{
+    return gauge(f, "\nquipu_http_inflight_body_bytes ");
+}
+
+/* One tenant's unfinished bodies take three quarters of the memory and no more while others come; each of those gets in. */
+static void bodies_are_shared(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct server_config config = server_config_default("127.0.0.1:0");
+    config.inflight_bytes_max = 100000;
+    config.request_bytes_max = 50000;
+    config.share_header = "X-Tenant";
+    setup(&f, &config, true);
+    enum { FLOOD = 20 };
+    int flood[FLOOD];
+    for (int i = 0; i < FLOOD; i++) {
+        flood[i] = client_connect(f.server);
+        ask_as(flood[i], "flood", "/api/v1/echo", 9000, 8999);
+        usleep(5000); /* one after the other, whichever thread it is dealt to */
+    }
+    while (inflight_bytes(&f) < 40000) usleep(1000);
+    CHECK(inflight_bytes(&f) <= 75000);
+    struct answer a;
+    for (int i = 0; i < 4; i++) {
+        char name[16];
+        snprintf(name, sizeof(name), "tenant-%d", i);
+        int fd = client_connect(f.server);
+        ask_as(fd, name, "/api/v1/echo", 4000, 4000); /* that of the last may still be there */
+        client_read(fd, false, &a);
+        CHECK_U64(a.status, 200);
+        answer_free(&a);
+        close(fd);
+    }
+    int n[2] = {0, 0};
+    for (int i = 0; i < FLOOD; i++) {
+        client_send(flood[i], "x", 1);
+        client_read(flood[i], false, &a);
+        CHECK(a.status == 200 || a.status == 503);
+        n[a.status == 503]++;
+        answer_free(&a);
+        close(flood[i]);
+    }
+    CHECK(n[0] > 0 && n[1] > 0);
+    teardown(&f);
+}
+
 static void *release_soon(void *arg)
 {
     usleep(100000);
@@ -812,6 +923,8 @@ int main(void)
         cmocka_unit_test(pool_is_bounded),
         cmocka_unit_test(gone_clients_are_noticed),
         cmocka_unit_test(idle_connections_give_way),
+        cmocka_unit_test(slow_senders_are_ended),
+        cmocka_unit_test(bodies_are_shared),
         cmocka_unit_test(stop_lets_requests_finish),
         cmocka_unit_test(stop_cancels_what_does_not_end),
         cmocka_unit_test(listen_errors),
