@@ -135,4 +135,10 @@ typedef void block_problem_fn(void *ctx, const struct err *problem);
 MUST_USE enum err_code block_verify(struct block *block, block_problem_fn *fn, void *ctx,
                                     struct err *err);
 
+/* The checksums of all pages alone, past the cache. `read` is called after each page; an error of it ends the check and is
+ * returned. Of problems the code of the first is. */
+typedef enum err_code block_page_fn(void *ctx, uint64_t bytes, struct err *err);
+MUST_USE enum err_code block_check_pages(struct block *block, block_page_fn *read, void *read_ctx,
+                                         block_problem_fn *fn, void *ctx, struct err *err);
+
 #endif

@@ -299,3 +299,25 @@ out:
     mem_free(v.chunk_uses);
     return err->code;
 }
+
+enum err_code block_check_pages(struct block *b, block_page_fn *read, void *read_ctx,
+                                block_problem_fn *fn, void *ctx, struct err *err)
+{
+    err_clear(err);
+    for (unsigned id = 1; id <= BLOCK_SECTIONS; id++) {
+        const struct page_section *s = &b->file.sections[id];
+        for (size_t i = 0; i < s->n_pages; i++) {
+            struct err one;
+            if (page_file_check(&b->file, id, i, &one)) {
+                if (err->code == ERR_OK) *err = one;
+                fn(ctx, &one);
+            }
+            enum err_code rc =
+                read(read_ctx, PAGE_HEADER_BYTES + (uint64_t)s->pages[i].stored_len, &one);
+            if (!rc) continue;
+            *err = one;
+            return rc;
+        }
+    }
+    return err->code;
+}

@@ -15,9 +15,12 @@
 #include <stdio.h>
 
 #include "base/lock.h"
+#include "storage/catalog_private.h"
+#include "storage/catalog_snapshot.h"
 #include "storage/sqlite_vfs.h"
+#include "storage/sqlite_wal_check.h"
 
-#define FILE_NAME "catalog.sqlite"
+#define FILE_NAME CATALOG_FILE_NAME
 #define SCHEMA_VERSION 2
 #define APPLICATION_ID 0x51504355 /* "QPCU" */
 #define BUSY_TIMEOUT_MS 500       /* the engine's lock comes first: nobody else should be here */
@@ -69,10 +72,13 @@ static const char schema_2_sql[] = "CREATE TABLE tombstones ("
 struct catalog {
     struct lock lock; /* rank LOCK_CATALOG */
     sqlite3 *db;      /* GUARDED_BY(lock) */
+    bool to_read;     /* constant */
     bool failed;      /* GUARDED_BY(lock): a write reached the disk or did not, nobody knows */
     struct sqlite_vfs *vfs;
     struct rng rng; /* of the VFS: env's own belongs to constructors */
-    char path[IO_PATH_BYTES];
+    struct env env;
+    struct catalog_keep keep; /* GUARDED_BY(lock) */
+    char dir[IO_PATH_BYTES], path[IO_PATH_BYTES];
 };
 
 /* ---- SQLite's errors as ours ---- */
@@ -89,7 +95,7 @@ static enum err_code code_of(int sqlite_code)
     case SQLITE_BUSY:
     case SQLITE_LOCKED: return ERR_BUSY;
     case SQLITE_CONSTRAINT: return ERR_EXISTS;
-    default: return ERR_IO;
+    default: return sqlite_code == SQLITE_IOERR_DATA ? ERR_CORRUPT : ERR_IO;
     }
 }
 
@@ -102,6 +108,10 @@ static enum err_code db_fail(struct catalog *c, const char *what, struct err *er
     if ((code & 0xFF) == SQLITE_IOERR || (code & 0xFF) == SQLITE_FULL) {
         /* SQLite keeps the kind of call that failed; the VFS knows why. */
         const struct err *why = sqlite_vfs_last_err(c->vfs);
+        if (code == SQLITE_IOERR_DATA && why->code == ERR_CORRUPT) { /* names the page */
+            *err = *why;
+            return err_context(err, "%s", what);
+        }
         if (why->code) {
             err_set(err, code_of(code), "%s: %s", what, why->text);
             err->sys_errno = why->sys_errno;
@@ -229,13 +239,37 @@ static enum err_code begin(struct catalog *c, struct err *err)
 }
 
 /* Ends the transaction that begin() began: commits when rc is 0, else rolls back and keeps the error. */
-static enum err_code end(struct catalog *c, enum err_code rc, struct err *err)
+static enum err_code end_quiet(struct catalog *c, enum err_code rc, struct err *err)
 {
     if (!rc) rc = db_exec(c, "COMMIT", err);
     /* The first error counts; SQLite may have rolled back by itself, then this one fails. */
     if (rc && !sqlite3_get_autocommit(c->db))
         (void)sqlite3_exec(c->db, "ROLLBACK", NULL, NULL, NULL);
+    if (!rc) c->keep.n_unsettled++;
+    if (!rc) c->keep.n_quiet++;
     return rc;
+}
+
+/* The WAL's content goes to the database, whose pages can be told from damaged ones one by one; of the WAL's last
+ * transaction nobody can tell a flipped bit from a write that never ended. */
+static void settle(struct catalog *c)
+{
+    int code = sqlite3_wal_checkpoint_v2(c->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
+    int extended = sqlite3_extended_errcode(c->db);
+    if (!code)
+        c->keep.n_unsettled = 0; /* else it stays in the WAL, as durable as it was */
+    else if (extended == SQLITE_IOERR_FSYNC || extended == SQLITE_IOERR_DIR_FSYNC)
+        c->failed = true;
+}
+
+/* The same for changes that nothing but the catalog knows: what end_quiet() ends the log or the blocks can give back. */
+static enum err_code end(struct catalog *c, enum err_code rc, struct err *err)
+{
+    rc = end_quiet(c, rc, err);
+    if (rc) return rc;
+    c->keep.n_changes++;
+    settle(c);
+    return ERR_OK;
 }
 
 /* ---- opening ---- */
@@ -251,18 +285,21 @@ static enum err_code pragma_i64(struct catalog *c, const char *sql, int64_t *out
     return rc;
 }
 
-static enum err_code check_pages(struct catalog *c, struct err *err)
+static enum err_code check_pages(struct catalog *c, const char *check, struct err *err)
 {
     struct query q;
     bool row = false;
-    enum err_code rc = query_init(&q, c, "checking", "PRAGMA quick_check(1)", err);
+    sqlite_vfs_clear_err(c->vfs);
+    enum err_code rc = query_init(&q, c, "checking", check, err);
     if (!rc) rc = query_step(&q, &row, err);
     if (!rc) {
         bool ok = row;
         struct str found = row ? column_str(&q, 0, &ok) : STR("no answer");
+        const struct err *why = sqlite_vfs_last_err(c->vfs);
         if (!ok || !str_eq(found, STR("ok"))) {
             err_set(err, ERR_CORRUPT, "SQLite's check found: %.*s", STR_ARG(found));
             rc = err_at(err, c->path, 0);
+            if (why->code == ERR_CORRUPT) *err = *why; /* names the page */
         }
     }
     query_release(&q);
@@ -286,7 +323,10 @@ static enum err_code check_schema(struct catalog *c, struct err *err)
     if (!rc) rc = pragma_i64(c, "PRAGMA application_id", &app, err);
     if (!rc) rc = pragma_i64(c, "SELECT count(*) FROM sqlite_schema", &n_tables, err);
     if (rc) return rc;
-    if (version == 0 && app == 0 && n_tables == 0) return make_schema(c, 0, err);
+    if (version == 0 && app == 0 && n_tables == 0) {
+        rc = catalog_check_absent(c->env.io, c->dir, err);
+        return rc || c->to_read ? rc : make_schema(c, 0, err);
+    }
     if (app != APPLICATION_ID) {
         err_set(err, ERR_CORRUPT, "an SQLite file, but not a catalog of quipu");
         return err_at(err, c->path, 0);
@@ -296,7 +336,8 @@ static enum err_code check_schema(struct catalog *c, struct err *err)
                 SCHEMA_VERSION);
         return err_at(err, c->path, 0);
     }
-    rc = check_pages(c, err);
+    if (c->to_read) return ERR_OK;
+    rc = check_pages(c, "PRAGMA quick_check(1)", err);
     if (rc || version == SCHEMA_VERSION) return rc;
     return make_schema(c, version, err);
 }
@@ -304,17 +345,22 @@ static enum err_code check_schema(struct catalog *c, struct err *err)
 static enum err_code open_db(struct catalog *c, const struct env *env, struct err *err)
 {
     rng_seed(&c->rng, rng_u64(env->rng));
-    struct sqlite_vfs_config config = {env->io, env->clock, &c->rng};
+    struct sqlite_vfs_config config = {env->io, env->clock, &c->rng, .page_checksums = true};
     enum err_code rc = sqlite_vfs_register(&config, &c->vfs, err);
     if (rc) return rc;
-    int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX;
-    if (sqlite3_open_v2(c->path, &c->db, flags, sqlite_vfs_name(c->vfs)))
+    int flags = c->to_read ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
+    if (sqlite3_open_v2(c->path, &c->db, flags | SQLITE_OPEN_NOMUTEX, sqlite_vfs_name(c->vfs)))
+        return db_fail(c, "opening", err);
+    int reserved = SQLITE_VFS_RESERVED_BYTES;
+    if (sqlite3_file_control(c->db, "main", SQLITE_FCNTL_RESERVE_BYTES, &reserved))
         return db_fail(c, "opening", err);
     sqlite3_extended_result_codes(c->db, 1);
     sqlite3_busy_timeout(c->db, BUSY_TIMEOUT_MS);
     sqlite3_db_config(c->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
+    if (c->to_read) return db_exec(c, "PRAGMA locking_mode = EXCLUSIVE", err);
     /* Exclusive: the engine's lock keeps others out anyway, and the WAL needs no shared memory then. */
     return db_exec(c,
+                   "PRAGMA page_size = 4096;"
                    "PRAGMA locking_mode = EXCLUSIVE;"
                    "PRAGMA journal_mode = WAL;"
                    "PRAGMA synchronous = FULL;"
@@ -324,30 +370,184 @@ static enum err_code open_db(struct catalog *c, const struct env *env, struct er
                    err);
 }
 
-enum err_code catalog_open(const struct env *env, const char *dir, struct catalog **out,
-                           struct err *err)
+static void close_db(struct catalog *c)
 {
+    (void)sqlite3_close(c->db); /* what was committed is durable already */
+    sqlite_vfs_unregister(c->vfs);
+    c->db = NULL;
+    c->vfs = NULL;
+}
+
+static enum err_code check_wal(struct catalog *c, struct err *err)
+{
+    char path[IO_PATH_BYTES + 8];
+    struct sqlite_wal_state state;
+    snprintf(path, sizeof(path), "%s-wal", c->path);
+    return sqlite_wal_check(c->env.io, path, &state, err);
+}
+
+/* ---- catalogs of versions that did not checksum pages ---- */
+
+static enum err_code find_pages(struct catalog *c, enum sqlite_pages *pages, struct err *err)
+{
+    struct file *file;
+    *pages = SQLITE_PAGES_EMPTY;
+    enum err_code rc = io_open(c->env.io, c->path, IO_READ, &file, err);
+    if (rc) return rc == ERR_NOT_FOUND ? ERR_OK : rc;
+    rc = sqlite_vfs_pages(file, pages, err);
+    file_close(file);
+    return rc;
+}
+
+/* A copy with checksums under another name. */
+static enum err_code copy_with_checksums(struct catalog *c, const char *to, struct err *err)
+{
+    struct query q;
+    /* The copy must not lack what only the WAL has; and afterwards there is none that could be taken for the copy's. */
+    enum err_code rc = db_exec(c, "PRAGMA journal_mode = DELETE", err);
+    if (rc) return rc;
+    rc = query_init(&q, c, "copying the catalog", "VACUUM INTO ?1", err);
+    if (!rc) {
+        query_str(&q, str_of(to));
+        rc = query_run(&q, err);
+    }
+    query_release(&q);
+    return rc;
+}
+
+static enum err_code publish_copy(struct catalog *c, const char *copy, struct err *err)
+{
+    struct file *file;
+    enum sqlite_pages pages = SQLITE_PAGES_PLAIN;
+    enum err_code rc = io_open(c->env.io, copy, IO_READ | IO_WRITE, &file, err);
+    if (rc) return rc;
+    rc = sqlite_vfs_pages(file, &pages, err);
+    if (!rc && pages != SQLITE_PAGES_CHECKSUMMED)
+        rc = err_set(err, ERR_UNSUPPORTED, "this SQLite leaves no room for checksums");
+    if (!rc) rc = file_sync(file, err);
+    file_close(file);
+    if (!rc) rc = io_rename(c->env.io, copy, c->path, err);
+    return rc ? rc : io_sync_dir(c->env.io, c->dir, err);
+}
+
+static enum err_code add_checksums(struct catalog *c, struct err *err)
+{
+    char copy[IO_PATH_BYTES];
+    struct err ignored;
+    enum err_code rc = io_path(copy, sizeof(copy), err, c->dir, FILE_NAME ".new");
+    if (rc) return rc;
+    err_ignore(io_unlink(c->env.io, copy, &ignored)); /* of an attempt that did not end */
+    rc = copy_with_checksums(c, copy, err);
+    close_db(c);
+    if (!rc) rc = publish_copy(c, copy, err);
+    if (rc) return err_context(err, "page checksums");
+    log_msg(c->env.log, LOG_INFO, "the catalog's pages have checksums now",
+            LOG_CSTR("file", c->path));
+    return open_db(c, &c->env, err);
+}
+
+static enum err_code open_checked(struct catalog *c, struct err *err)
+{
+    enum sqlite_pages pages;
+    enum err_code rc = check_wal(c, err);
+    if (!rc) rc = find_pages(c, &pages, err);
+    if (!rc) rc = open_db(c, &c->env, err);
+    if (!rc) rc = check_schema(c, err);
+    if (!rc && pages == SQLITE_PAGES_PLAIN && !c->to_read) rc = add_checksums(c, err);
+    return rc;
+}
+
+static enum err_code open_as(const struct env *env, const char *dir, bool to_read,
+                             struct catalog **out, struct err *err)
+{
+    *out = NULL;
     struct catalog *c = mem_calloc(MEM_CATALOG, 1, sizeof(*c));
     if (!c) return err_set(err, ERR_NO_MEMORY, "opening the catalog");
     lock_init(&c->lock, LOCK_CATALOG);
+    c->env = *env;
+    c->to_read = to_read;
+    catalog_keep_init(&c->keep, env->metrics);
+    snprintf(c->dir, sizeof(c->dir), "%s", dir);
     enum err_code rc = io_path(c->path, sizeof(c->path), err, dir, FILE_NAME);
-    if (!rc) rc = open_db(c, env, err);
-    if (!rc) rc = check_schema(c, err);
+    if (!rc) rc = open_checked(c, err);
     /* A new file's name must outlive a power cut, too. */
-    if (!rc) rc = io_sync_dir(env->io, dir, err);
+    if (!rc && !to_read) rc = io_sync_dir(env->io, dir, err);
     if (rc) {
         catalog_close(c);
-        return err_context(err, "catalog");
+        err_context(err, "catalog");
+        if (rc == ERR_CORRUPT)
+            err_context(err,
+                        "the catalog is damaged (`quipu catalog rebuild --data-dir %s` makes "
+                        "it anew)",
+                        dir);
+        return rc;
     }
     *out = c;
     return ERR_OK;
 }
 
+enum err_code catalog_open(const struct env *env, const char *dir, struct catalog **out,
+                           struct err *err)
+{
+    return open_as(env, dir, false, out, err);
+}
+
+enum err_code catalog_open_to_read(const struct env *env, const char *dir, struct catalog **out,
+                                   struct err *err)
+{
+    return open_as(env, dir, true, out, err);
+}
+
+enum err_code catalog_check_integrity(struct catalog *c, struct err *err)
+{
+    lock_take(&c->lock);
+    enum err_code rc = check_pages(c, "PRAGMA integrity_check(1)", err);
+    lock_release(&c->lock);
+    return rc;
+}
+
+/* ---- for catalog_snapshot.c ---- */
+
+struct catalog_keep *catalog_begin_keep(struct catalog *c)
+{
+    lock_take(&c->lock);
+    return &c->keep;
+}
+
+void catalog_end_keep(struct catalog *c)
+{
+    lock_release(&c->lock);
+}
+
+const struct env *catalog_env(const struct catalog *c)
+{
+    return &c->env;
+}
+
+const char *catalog_dir(const struct catalog *c)
+{
+    return c->dir;
+}
+
+struct sqlite3 *catalog_db(struct catalog *c)
+{
+    return c->db;
+}
+
+enum err_code catalog_db_error(struct catalog *c, const char *what, struct err *err)
+{
+    return db_fail(c, what, err);
+}
+
+void catalog_settle(struct catalog *c)
+{
+    if (!c->failed) settle(c);
+}
+
 void catalog_close(struct catalog *c)
 {
     if (!c) return;
-    (void)sqlite3_close(c->db); /* what was committed is durable already */
-    sqlite_vfs_unregister(c->vfs);
+    close_db(c);
     lock_destroy(&c->lock);
     mem_free(c);
 }
@@ -414,6 +614,33 @@ enum err_code catalog_tenant(struct catalog *c, struct str name, int64_t now_ms,
     }
     lock_release(&c->lock);
     return rc ? err_context(err, "tenant %.*s in the catalog", STR_ARG(name)) : ERR_OK;
+}
+
+static enum err_code put_tenant(struct catalog *c, const struct catalog_tenant *t, struct err *err)
+{
+    struct query q;
+    enum err_code rc =
+        query_init(&q, c, "adding a tenant",
+                   "INSERT INTO tenants (" TENANT_COLUMNS ") VALUES (?1, ?2, ?3, ?4, ?5)", err);
+    if (!rc) {
+        query_str(&q, t->name);
+        query_u64(&q, t->incarnation);
+        query_u64(&q, t->flushed_pos);
+        query_u64(&q, t->next_sequence);
+        query_i64(&q, t->created_ms);
+        rc = query_run(&q, err);
+    }
+    query_release(&q);
+    return rc;
+}
+
+enum err_code catalog_put_tenant(struct catalog *c, const struct catalog_tenant *t, struct err *err)
+{
+    lock_take(&c->lock);
+    enum err_code rc = begin(c, err);
+    if (!rc) rc = end(c, put_tenant(c, t, err), err);
+    lock_release(&c->lock);
+    return rc ? err_context(err, "tenant %.*s in the catalog", STR_ARG(t->name)) : ERR_OK;
 }
 
 /* Rows of a listing, copied: items of one type in a growing array, texts in an arena. */
@@ -588,7 +815,7 @@ enum err_code catalog_apply(struct catalog *c, const struct catalog_change *chan
         rc = move_tenant(c, change, err);
         if (!rc) rc = remove_blocks(c, change, err);
         if (!rc) rc = add_blocks(c, change, err);
-        rc = end(c, rc, err);
+        rc = end_quiet(c, rc, err);
     }
     lock_release(&c->lock);
     return rc ? err_context(err, "changing the catalog") : ERR_OK;
@@ -612,7 +839,7 @@ enum err_code catalog_flushed_to(struct catalog *c, uint64_t pos, struct err *er
 {
     lock_take(&c->lock);
     enum err_code rc = begin(c, err);
-    if (!rc) rc = end(c, move_tenants(c, pos, err), err);
+    if (!rc) rc = end_quiet(c, move_tenants(c, pos, err), err);
     lock_release(&c->lock);
     return rc ? err_context(err, "changing the catalog") : ERR_OK;
 }

@@ -11,7 +11,16 @@ struct catalog;
 /* Opens or makes `dir`/catalog.sqlite through env->io (storage/sqlite_vfs.h). */
 MUST_USE enum err_code catalog_open(const struct env *env, const char *dir, struct catalog **out,
                                     struct err *err);
+/* The same without changing a byte: what is there may be listed. */
+MUST_USE enum err_code catalog_open_to_read(const struct env *env, const char *dir,
+                                            struct catalog **out, struct err *err);
+/* SQLite's integrity check, which reads everything. */
+MUST_USE enum err_code catalog_check_integrity(struct catalog *catalog, struct err *err);
 void catalog_close(struct catalog *catalog); /* NULL: no-op */
+/* To be called now and then (once a second), and before catalog_close: writes a snapshot (storage/catalog_snapshot.h) when
+ * something changed, and takes care that no more than the last second's changes are in the WAL alone. A snapshot that
+ * cannot be written is logged and counted, and tried again. */
+void catalog_keep(struct catalog *catalog, bool closing);
 
 struct catalog_tenant {
     struct str name;
@@ -23,6 +32,9 @@ struct catalog_tenant {
 /* Get or create, durably. */
 MUST_USE enum err_code catalog_tenant(struct catalog *catalog, struct str name, int64_t now_ms,
                                       struct catalog_tenant *out, struct err *err);
+/* A tenant as it once was, when a catalog is made anew. ERR_EXISTS: its name or incarnation is taken. */
+MUST_USE enum err_code catalog_put_tenant(struct catalog *catalog,
+                                          const struct catalog_tenant *tenant, struct err *err);
 typedef enum err_code catalog_tenant_fn(void *ctx, const struct catalog_tenant *tenant,
                                         struct err *err);
 MUST_USE enum err_code catalog_tenants(struct catalog *catalog, catalog_tenant_fn *fn, void *ctx,

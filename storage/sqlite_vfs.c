@@ -10,6 +10,7 @@
 #include <sys/random.h>
 
 #include "base/bytes.h"
+#include "base/crc32c.h"
 
 /* Large enough for any disk; journal headers are aligned to it. */
 #define VFS_SECTOR_BYTES 4096
@@ -33,6 +34,7 @@ struct vfs_file {
     bool sync_dir_due; /* with the next sync */
     bool sync_failed;
     bool delete_on_close;
+    bool checksummed; /* a database file whose pages carry checksums */
 };
 
 static struct sqlite_vfs *vfs_of(sqlite3_vfs *base)
@@ -55,6 +57,63 @@ static int fail(struct sqlite_vfs *vfs, const struct err *err, int io_code)
     case ERR_BUSY: return SQLITE_BUSY;
     default: return io_code;
     }
+}
+
+/* ---- page checksums ---- */
+
+#define PAGE_BODY_BYTES (SQLITE_VFS_PAGE_BYTES - SQLITE_VFS_RESERVED_BYTES)
+#define HEADER_RESERVED_OFF 20 /* in the first page: how many bytes of each page SQLite leaves */
+
+void sqlite_page_seal(uint8_t *page, uint32_t number)
+{
+    put_u32_le(page + PAGE_BODY_BYTES, number);
+    put_u32_le(page + PAGE_BODY_BYTES + 4, crc32c(0, page, PAGE_BODY_BYTES + 4));
+}
+
+bool sqlite_page_good(const uint8_t *page, uint32_t number)
+{
+    return get_u32_le(page + PAGE_BODY_BYTES) == number &&
+           get_u32_le(page + PAGE_BODY_BYTES + 4) == crc32c(0, page, PAGE_BODY_BYTES + 4);
+}
+
+/* The byte that says so may be the one that is damaged: then the checksum fits what it was. */
+enum err_code sqlite_vfs_pages(struct file *file, enum sqlite_pages *out, struct err *err)
+{
+    uint8_t page[SQLITE_VFS_PAGE_BYTES];
+    size_t n;
+    *out = SQLITE_PAGES_EMPTY;
+    enum err_code rc = file_read_at(file, 0, page, sizeof(page), &n, err);
+    if (rc || n == 0) return rc;
+    *out = SQLITE_PAGES_PLAIN;
+    if (n <= HEADER_RESERVED_OFF) return ERR_OK;
+    bool told = page[HEADER_RESERVED_OFF] == SQLITE_VFS_RESERVED_BYTES;
+    page[HEADER_RESERVED_OFF] = SQLITE_VFS_RESERVED_BYTES;
+    if (told || (n == sizeof(page) && sqlite_page_good(page, 1))) *out = SQLITE_PAGES_CHECKSUMMED;
+    return ERR_OK;
+}
+
+static bool is_page(size_t len, uint64_t off)
+{
+    return len == SQLITE_VFS_PAGE_BYTES && off % SQLITE_VFS_PAGE_BYTES == 0;
+}
+
+static int bad_page(struct vfs_file *f, uint64_t off, const char *what)
+{
+    struct err *err = &f->vfs->last_err;
+    err_set(err, ERR_CORRUPT, "%s, page %" PRIu64, what, off / SQLITE_VFS_PAGE_BYTES + 1);
+    err_at(err, f->file->path, off);
+    return SQLITE_IOERR_DATA;
+}
+
+/* What SQLite reads besides whole pages is a part of the first one, before it reads that. */
+static int check_read(struct vfs_file *f, const uint8_t *p, size_t len, size_t n, uint64_t off)
+{
+    if (len < SQLITE_VFS_PAGE_BYTES && off < SQLITE_VFS_PAGE_BYTES) return SQLITE_OK;
+    if (!is_page(len, off)) return bad_page(f, off, "pages of another size than were written");
+    if (n < len) return bad_page(f, off, "the file is cut off");
+    if (!sqlite_page_good(p, (uint32_t)(off / SQLITE_VFS_PAGE_BYTES + 1)))
+        return bad_page(f, off, "checksum of a page");
+    return SQLITE_OK;
 }
 
 /* ---- files ---- */
@@ -81,6 +140,10 @@ static int vfs_read(sqlite3_file *base, void *p, int amount, sqlite3_int64 off)
         if (n) memcpy(p, f->memory.p + off, n);
     } else if (file_read_at(f->file, (uint64_t)off, p, len, &n, &err)) {
         return fail(f->vfs, &err, SQLITE_IOERR_READ);
+    }
+    if (f->checksummed) {
+        int rc = check_read(f, p, len, n, (uint64_t)off);
+        if (rc) return rc;
     }
     if (n == len) return SQLITE_OK;
     memset((uint8_t *)p + n, 0, len - n); /* as SQLite demands */
@@ -111,6 +174,12 @@ static int vfs_write(sqlite3_file *base, const void *p, int amount, sqlite3_int6
     struct err err;
     if (!f->file) return write_memory(f, p, (size_t)amount, (uint64_t)off);
     if (f->sync_failed) return SQLITE_IOERR_WRITE; /* so that no second commit can be in doubt */
+    uint8_t page[SQLITE_VFS_PAGE_BYTES];           /* SQLite goes on to use its own bytes */
+    if (f->checksummed && is_page((size_t)amount, (uint64_t)off)) {
+        memcpy(page, p, sizeof(page));
+        sqlite_page_seal(page, (uint32_t)(off / SQLITE_VFS_PAGE_BYTES + 1));
+        p = page;
+    }
     if (file_write_at(f->file, (uint64_t)off, p, (size_t)amount, &err))
         return fail(f->vfs, &err, SQLITE_IOERR_WRITE);
     return SQLITE_OK;
@@ -276,6 +345,11 @@ static int vfs_open(sqlite3_vfs *base, const char *path, sqlite3_file *out, int 
         enum err_code rc = io_open(vfs->config.io, path, io_flags_of(flags), &f->file, &err);
         bool is_wal = (flags & SQLITE_OPEN_WAL) && (flags & SQLITE_OPEN_READWRITE);
         if (!rc && is_wal) rc = write_again(f->file, &err);
+        if (!rc && vfs->config.page_checksums && (flags & SQLITE_OPEN_MAIN_DB)) {
+            enum sqlite_pages pages;
+            rc = sqlite_vfs_pages(f->file, &pages, &err);
+            f->checksummed = pages != SQLITE_PAGES_PLAIN;
+        }
         if (rc) {
             file_close(f->file);
             return fail(vfs, &err, SQLITE_CANTOPEN);
@@ -447,4 +521,9 @@ const char *sqlite_vfs_name(const struct sqlite_vfs *vfs)
 const struct err *sqlite_vfs_last_err(const struct sqlite_vfs *vfs)
 {
     return &vfs->last_err;
+}
+
+void sqlite_vfs_clear_err(struct sqlite_vfs *vfs)
+{
+    err_clear(&vfs->last_err);
 }

@@ -76,7 +76,8 @@ static void world_open(struct world *w, struct rng *rng)
     w->next_value = 1;
     clock_fake_init(&w->clock, INT64_C(1700000000000));
     rng_seed(&w->vfs_rng, rng_u64(rng));
-    struct sqlite_vfs_config config = {io_sim_io(w->sim), &w->clock.clock, &w->vfs_rng};
+    struct sqlite_vfs_config config = {
+        .io = io_sim_io(w->sim), .clock = &w->clock.clock, .rng = &w->vfs_rng};
     CHECK_OK(sqlite_vfs_register(&config, &w->vfs, &err), &err);
     CHECK_OK(io_mkdir_all(config.io, "/data", &err), &err);
 }

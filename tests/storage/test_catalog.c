@@ -3,6 +3,7 @@
 
 #include <sqlite3.h>
 
+#include "storage/sqlite_vfs.h"
 #include "tests/storage/env.h"
 
 struct fixture {
@@ -110,6 +111,24 @@ static void test_listing_stops_at_an_error(void **state)
     fixture_release(&f);
 }
 
+/* As somebody could who has our page checksums. Closes the catalog. */
+static void run_sql(struct fixture *f, const char *sql)
+{
+    char path[512];
+    struct sqlite_vfs *vfs;
+    struct sqlite_vfs_config config = {.io = f->e.env.io, .page_checksums = true};
+    catalog_close(f->c);
+    f->c = NULL;
+    snprintf(path, sizeof(path), "%s/catalog.sqlite", f->e.dir);
+    sqlite3 *db;
+    CHECK_OK(sqlite_vfs_register(&config, &vfs, &f->err), &f->err);
+    CHECK(sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE, sqlite_vfs_name(vfs)) == SQLITE_OK);
+    CHECK(sqlite3_exec(db, "PRAGMA locking_mode = EXCLUSIVE", NULL, NULL, NULL) == SQLITE_OK);
+    CHECK(sqlite3_exec(db, sql, NULL, NULL, NULL) == SQLITE_OK);
+    CHECK(sqlite3_close(db) == SQLITE_OK);
+    sqlite_vfs_unregister(vfs);
+}
+
 /* Numbers of deleted tenants never come back, not even of the highest. */
 static void test_incarnations_are_not_reused(void **state)
 {
@@ -118,14 +137,7 @@ static void test_incarnations_are_not_reused(void **state)
     fixture_init(&f);
     struct catalog_tenant a, b;
     CHECK_OK(catalog_tenant(f.c, STR("a"), 1, &a, &f.err), &f.err);
-    catalog_close(f.c);
-    f.c = NULL;
-    char path[512];
-    snprintf(path, sizeof(path), "%s/catalog.sqlite", f.e.dir);
-    sqlite3 *db;
-    CHECK(sqlite3_open(path, &db) == SQLITE_OK);
-    CHECK(sqlite3_exec(db, "DELETE FROM tenants", NULL, NULL, NULL) == SQLITE_OK);
-    sqlite3_close(db);
+    run_sql(&f, "DELETE FROM tenants");
     CHECK_OK(catalog_open(&f.e.env, f.e.dir, &f.c, &f.err), &f.err);
     CHECK_OK(catalog_tenant(f.c, STR("b"), 1, &b, &f.err), &f.err);
     CHECK(b.incarnation > a.incarnation);
@@ -242,18 +254,6 @@ static void test_metadata(void **state)
     CHECK_OK(catalog_metadata(f.c, t.incarnation, check_metadata, &n, &f.err), &f.err);
     CHECK_U64(n, 2);
     fixture_release(&f);
-}
-
-static void run_sql(struct fixture *f, const char *sql)
-{
-    char path[512];
-    catalog_close(f->c);
-    f->c = NULL;
-    snprintf(path, sizeof(path), "%s/catalog.sqlite", f->e.dir);
-    sqlite3 *db;
-    CHECK(sqlite3_open(path, &db) == SQLITE_OK);
-    CHECK(sqlite3_exec(db, sql, NULL, NULL, NULL) == SQLITE_OK);
-    CHECK(sqlite3_close(db) == SQLITE_OK);
 }
 
 static void test_other_versions_and_files(void **state)
