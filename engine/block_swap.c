@@ -85,5 +85,6 @@ enum err_code tenant_swap_blocks(struct tenant *t, const struct block_swap *swap
     }
     drop_files(before, swap->remove, swap->n_remove);
     views_publish(&t->views, view);
+    tenant_forget_damage(t, swap->remove, swap->n_remove);
     return ERR_OK;
 }

@@ -343,6 +343,7 @@ static enum err_code judge_failure(struct job *job, uint64_t id, enum err_code r
     metric_inc(e->compactor.metrics.failures);
     if (err->sys_errno)
         (void)disk_room_note(&e->room, rc); /* else there is only too little for this merge */
+    tenant_note_named(job->t, job->held, job->n, err);
     if (is_hopeless(rc)) {
         refuse(t, id);
         log_msg(e->env.log, rc == ERR_LIMIT ? LOG_INFO : LOG_ERROR, "blocks stay as they are",

@@ -28,7 +28,8 @@ struct engine_config engine_config_default(const char *data_dir)
                                   .wal_queue_bytes_max = (size_t)64 << 20,
                                   .work_bytes_max = (size_t)256 << 20,
                                   .delete_rest_ms = INT64_C(5) * 60 * 1000,
-                                  .compact = true};
+                                  .compact = true,
+                                  .scrub_interval_ms = INT64_C(7) * 86400 * 1000};
 }
 
 void engine_reconfigure(struct engine *e, const struct engine_config *config)
@@ -40,6 +41,7 @@ void engine_reconfigure(struct engine *e, const struct engine_config *config)
     atomic_store_explicit(&l->samples_burst, config->samples_burst, memory_order_relaxed);
     atomic_store_explicit(&l->compact, config->compact, memory_order_relaxed);
     atomic_store_explicit(&l->compact_rate, config->compact_rate, memory_order_relaxed);
+    atomic_store_explicit(&l->scrub_interval_ms, config->scrub_interval_ms, memory_order_relaxed);
     atomic_store_explicit(&l->future_max_ms, config->future_max_ms, memory_order_relaxed);
     atomic_store_explicit(&l->flush_window_ms, config->flush_window_ms, memory_order_relaxed);
     atomic_store_explicit(&l->head_bytes_max, config->head_bytes_max, memory_order_relaxed);
@@ -430,6 +432,7 @@ enum err_code engine_step(struct engine *e, struct err *err)
     keep_first(&first, engine_resolve_doubts(e, &one), err, &one);
     keep_first(&first, step_retention(e, now_ns, &one), err, &one);
     keep_first(&first, step_wal_cut(e, &one), err, &one);
+    catalog_keep(e->catalog, false);
     step_memory(e, now_ns);
     step_metrics(e);
     lock_release(&e->step_lock);
@@ -506,7 +509,7 @@ static void metrics_open(struct engine *e)
                                          "Heads that could not be written to blocks.", ""),
         .quarantined =
             metric_counter(m, "quipu_blocks_quarantined_total",
-                           "Blocks of the catalog that are missing or broken and left out.", ""),
+                           "Blocks of the catalog that were found missing or damaged.", ""),
         .unknown_series =
             metric_counter(m, "quipu_recovery_unknown_series_samples_total",
                            "Samples of the log whose series' definition is lost.", ""),
@@ -575,6 +578,7 @@ static struct engine *engine_new(const struct env *env, const struct engine_conf
     disk_room_init(&e->room, &e->env, e->data_dir, config->reserve_bytes_max);
     data_clock_start(&e->data_clock, env->clock, INT64_MIN);
     compactor_init(&e->compactor, env);
+    scrubber_init(&e->scrubber, env);
     metrics_open(e);
     ok = ok && e->n_overrides == config->n_overrides; /* else there was no memory for them */
     if (ok && e->data_dir && e->open_files) return e;
@@ -606,6 +610,7 @@ static void engine_free(struct engine *e)
     mem_free(e->overrides);
     compactor_release(&e->compactor);
     disk_room_release(&e->room);
+    scrubber_release(&e->scrubber);
     lock_destroy(&e->step_lock);
     lock_destroy(&e->wake_lock);
     cond_destroy(&e->wake);
@@ -675,7 +680,9 @@ enum err_code engine_open(const struct env *env, const struct engine_config *con
         e->has_thread = !failed;
     }
     if (!rc) rc = compactor_start(e, err);
+    if (!rc) rc = scrubber_start(e, err);
     if (rc) {
+        scrubber_stop(e);
         compactor_stop(e);
         background_stop(e);
         engine_free(e);
@@ -687,10 +694,12 @@ enum err_code engine_open(const struct env *env, const struct engine_config *con
 
 enum err_code engine_close(struct engine *e, bool flush, struct err *err)
 {
+    scrubber_stop(e);
     compactor_stop(e);
     background_stop(e);
     enum err_code rc = flush ? engine_flush(e, NULL, err) : ERR_OK;
     if (!rc && flush) rc = step_wal_cut(e, err);
+    if (e->catalog) catalog_keep(e->catalog, true);
     engine_free(e);
     return rc;
 }

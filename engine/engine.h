@@ -62,6 +62,8 @@ struct engine_config {
         delete_rest_ms; /* 5 min: blocks with deleted samples are written again when a delete is older */
     struct engine_regex
         regex; /* none: what was deleted by a regular expression is ERR_UNSUPPORTED, also at the start */
+    int64_t
+        scrub_interval_ms; /* 7 d: all blocks are read and checked about once in this time; 0: never */
 };
 struct engine_override {
     struct str tenant;
@@ -74,7 +76,7 @@ struct engine_config engine_config_default(const char *data_dir);
 /* Locks the directory (ERR_BUSY: another process has it), opens the catalog and the blocks, replays the WAL. */
 MUST_USE enum err_code engine_open(const struct env *env, const struct engine_config *config,
                                    struct engine **out, struct err *err);
-/* Changes what may change while running: retention, rates (and overrides), compaction, future_max_ms, flush_window_ms, head_bytes_max, series_max,
+/* Changes what may change while running: retention, rates (and overrides), compaction, scrub_interval_ms, future_max_ms, flush_window_ms, head_bytes_max, series_max,
  * registry_bytes_max. */
 void engine_reconfigure(struct engine *engine, const struct engine_config *config);
 /* flush: heads go to blocks first, so that the next start is quick. Otherwise just stops (all that was
@@ -176,6 +178,20 @@ void tenant_stats(struct tenant *tenant, struct tenant_stats *out);
  * ERR_LIMIT: the disk is behind, and the tenant has its share of what waits. */
 MUST_USE enum err_code tenant_admit(struct tenant *tenant, int64_t *retry_after_ms,
                                     struct err *err);
+/* A block that is missing or damaged (quarantine.h). */
+struct engine_damage {
+    struct block_info info;
+    bool left_out; /* all of it; else the pages that are damaged */
+    int64_t found_ms;
+    struct str reason;
+};
+/* All that are known; copied to the arena. */
+MUST_USE enum err_code tenant_damage(struct tenant *tenant, struct arena *arena,
+                                     struct engine_damage **out, size_t *n, struct err *err);
+/* Those whose samples are missing in answers about [mint_ms, maxt_ms]. */
+MUST_USE enum err_code tenant_missing(struct tenant *tenant, int64_t mint_ms, int64_t maxt_ms,
+                                      struct arena *arena, struct engine_damage **out, size_t *n,
+                                      struct err *err);
 
 /* ---- writing: one request ----
  * begin; find or add the series; write; end. Between begin and end the caller holds the tenant's gate shared: no

@@ -6,6 +6,7 @@
 #include "engine/compact.h"
 #include "engine/data_clock.h"
 #include "engine/disk_room.h"
+#include "engine/scrub.h"
 #include "engine/tenant.h"
 
 struct engine_metrics {
@@ -22,7 +23,7 @@ struct engine_metrics {
 
 /* Of engine_config, what may change while running. relaxed */
 struct engine_limits {
-    _Atomic int64_t retention_ms, future_max_ms, flush_window_ms;
+    _Atomic int64_t retention_ms, future_max_ms, flush_window_ms, scrub_interval_ms;
     _Atomic uint64_t retention_bytes, compact_rate, samples_rate, samples_burst;
     _Atomic bool compact;
     _Atomic size_t head_bytes_max, registry_bytes_max;
@@ -77,6 +78,7 @@ struct engine {
     size_t n_overrides;
 
     struct compactor compactor;
+    struct scrubber scrubber;
     _Atomic uint32_t n_flushing; /* heads; relaxed */
 
     struct lock step_lock; /* rank LOCK_SERVER: one engine_step at a time; guards what follows */

@@ -369,8 +369,10 @@ static enum err_code query_all(struct tenant *t, const struct view *view,
                                struct texts *texts, struct err *err)
 {
     enum err_code rc = query_head(t, view, q, texts, err);
-    for (size_t i = 0; !rc && i < view->n_blocks; i++)
+    for (size_t i = 0; !rc && i < view->n_blocks; i++) {
         rc = query_block(view->blocks[i], q, copies, texts, err);
+        if (rc) tenant_note_damage(t, block_info(view->blocks[i]), err);
+    }
     for (size_t i = 0; !rc && q->deleted && i < q->deleted->n; i++) {
         struct tombstone_view v = tombstone_view(q->deleted->items[i]);
         bool all = v.mint_ms <= q->mint_ms && v.maxt_ms >= q->maxt_ms;

@@ -78,9 +78,7 @@ static enum err_code open_block(struct block_list *list, const struct block_info
         return rc;
     }
     list->left_out[list->n_left_out++] = *info;
-    metric_inc(e->metrics.quarantined);
-    log_msg(e->env.log, LOG_ERROR, "block left out", LOG_STR("tenant", tenant_name(list->tenant)),
-            LOG_CSTR("block", info->ulid.text), LOG_ERR(err));
+    tenant_leave_out(list->tenant, info, err);
     return ERR_OK;
 }
 

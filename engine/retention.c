@@ -149,6 +149,7 @@ static enum err_code retain(struct tenant *t, const struct view *view, struct er
         let_go(&r, block_info(r.oldest[i]));
     }
     if (!rc) rc = let_all_go(t, &r, "age", err);
+    if (!rc && retention_ms > 0) rc = tenant_retain_damaged(t, oldest_ms, err);
     r.n = 0;
     r.bytes = 0;
     for (; !rc && bytes_max && i < view->n_blocks && r.bytes_left > bytes_max; i++)

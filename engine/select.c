@@ -222,6 +222,7 @@ static enum err_code join_block(struct join *join, uint32_t block_idx,
         if (!rc && i % SERIES_PER_POLL == 0) rc = check_bounds(sel, 0, err);
     }
     arena_release(&scratch);
+    if (rc) tenant_note_damage(sel->tenant, info, err);
     return rc;
 }
 

@@ -5,10 +5,12 @@ static enum err_code read_place(const struct engine_select *sel, const struct se
                                 struct column_reader *blocks, int64_t mint_ms, int64_t maxt_ms,
                                 struct samples *out, struct err *err)
 {
-    if (blocks)
-        return column_reader_samples(blocks, (struct column_place){ref->block, ref->id}, mint_ms,
-                                     maxt_ms, out, err);
-    return block_read(sel->view->blocks[ref->block], ref->id, mint_ms, maxt_ms, out, err);
+    struct block *block = sel->view->blocks[ref->block];
+    struct column_place place = {ref->block, ref->id};
+    enum err_code rc = blocks ? column_reader_samples(blocks, place, mint_ms, maxt_ms, out, err)
+                              : block_read(block, ref->id, mint_ms, maxt_ms, out, err);
+    if (UNLIKELY(rc)) tenant_note_damage(sel->tenant, block_info(block), err);
+    return rc;
 }
 
 static enum err_code read_block(const struct engine_select *sel, const struct series_ref *ref,
@@ -158,5 +160,7 @@ enum err_code select_reader_floats(struct select_reader *r, size_t i, int64_t mi
     enum err_code rc = pressure_check(&sel->tenant->engine->pressure, PRESSURE_QUERIES, err);
     if (rc) return rc;
     size_t n = find_places(r, item, mint_ms, maxt_ms);
-    return column_reader_floats(r->blocks, r->places, n, mint_ms, maxt_ms, out, plain, err);
+    rc = column_reader_floats(r->blocks, r->places, n, mint_ms, maxt_ms, out, plain, err);
+    if (UNLIKELY(rc)) tenant_note_named(sel->tenant, sel->view->blocks, sel->view->n_blocks, err);
+    return rc;
 }

@@ -142,6 +142,7 @@ enum err_code tenant_new(struct engine *engine, const struct catalog_tenant *row
     lock_init(&t->metadata_lock, LOCK_INTERN);
     changes_init(&t->changes);
     tombstones_init(&t->tombstones);
+    quarantine_init(&t->quarantine);
     enum err_code rc = views_init(&t->views, err);
     t->name = mem_calloc(MEM_REGISTRY, row->name.len + 1, 1);
     if (!rc && !t->name) rc = err_set(err, ERR_NO_MEMORY, "no memory for a tenant");
@@ -170,6 +171,7 @@ void tenant_free(struct tenant *t)
     registry_release(&t->registry);
     views_release(&t->views);
     changes_release(&t->changes);
+    quarantine_release(&t->quarantine);
     tenant_metadata_free(t);
     tombstones_release(&t->tombstones);
     delete_memory_release(&t->deletes);

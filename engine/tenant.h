@@ -16,6 +16,7 @@
 #include "engine/delete.h"
 #include "engine/engine.h"
 #include "engine/head.h"
+#include "engine/quarantine.h"
 #include "engine/rate.h"
 #include "engine/tombstones.h"
 #include "engine/view.h"
@@ -80,6 +81,7 @@ struct tenant {
 
     struct views views;
     struct changes changes;
+    struct quarantine quarantine;
     _Atomic uint64_t first_pos, held_pos; /* see above; sequentially consistent */
     _Atomic int64_t first_arrival_ns; /* of the first write since the last cut; 0: none. relaxed */
     struct time_range range, old_range; /* of this generation, and of older ones in the head */

@@ -115,6 +115,18 @@ static void put_notes(struct api_call *call, const struct notes *notes, enum not
     buf_u8(&call->out, ']');
 }
 
+void api_note_missing(struct api_call *call, int64_t mint_ms, int64_t maxt_ms, struct notes *notes)
+{
+    const struct query_source_ops *ops = call->source->ops;
+    struct str *texts;
+    struct err err; /* the answer has begun: without memory it goes without */
+    size_t n = 0;
+    if (!ops->warnings ||
+        ops->warnings(call->source, mint_ms, maxt_ms, call->arena, &texts, &n, &err) != ERR_OK)
+        return;
+    for (size_t i = 0; i < n; i++) notes_add_plain(notes, NOTE_WARNING, "%.*s", STR_ARG(texts[i]));
+}
+
 void api_finish(struct api_call *call, const struct notes *notes, struct str query)
 {
     if (notes) put_notes(call, notes, NOTE_WARNING, query);
@@ -349,6 +361,7 @@ size_t query_api_routes(struct query_api *api, struct http_route out[QUERY_API_R
          api_on_clean_tombstones},
         {"/api/v1/admin/tsdb/tombstones", HTTP_GET, false, api_on_tombstones},
         {"/api/v1/admin/tsdb/delete_tenant", HTTP_POST | HTTP_PUT, true, api_on_delete_tenant},
+        {"/api/v1/admin/tsdb/verify", HTTP_POST | HTTP_PUT, true, api_on_verify},
         {"/api/v1/status/walreplay", HTTP_GET, false, query_api_walreplay},
         {"/api/v1/read", HTTP_POST, true, api_on_read},
         {"/version", HTTP_GET, false, api_on_version},

@@ -1,6 +1,7 @@
-/* /admin/tsdb/flush and /admin/tsdb/compact: what the server does by itself, now, for the tenant of the request, and
+/* /admin/tsdb/flush, /admin/tsdb/compact and /admin/tsdb/verify: what the server does by itself, now, for the tenant of the request, and
  * answered when it is done. */
 #include "engine/engine.h"
+#include "engine/verify.h"
 #include "query/api_private.h"
 
 /* The tenant; NULL: already answered. */
@@ -97,5 +98,76 @@ void api_on_compact(void *ctx, struct http_request *req)
     }
     struct tenant *tenant = fine ? admin_tenant(&call) : NULL;
     if (tenant) compact(&call, tenant, (uint32_t)level);
+    api_end(&call);
+}
+
+/* ---- verify ---- */
+
+#define FINDINGS_MAX 1000
+
+struct verify_answer {
+    struct http_request *req;
+    struct buf findings;
+    size_t n;
+};
+
+static void add_finding(void *ctx, const struct verify_finding *f)
+{
+    static const char *const kinds[] = {
+        [VERIFY_DAMAGE] = "damage", [VERIFY_UNREADABLE] = "unreadable", [VERIFY_NOTE] = "note"};
+    struct verify_answer *a = ctx;
+    if (a->n++ >= FINDINGS_MAX) return;
+    buf_printf(&a->findings, "%s{\"kind\":\"%s\",\"file\":", a->n > 1 ? "," : "", kinds[f->kind]);
+    json_string_html(&a->findings, str_of(f->file));
+    if (*f->section) {
+        buf_text(&a->findings, STR(",\"section\":"));
+        json_string_html(&a->findings, str_of(f->section));
+    }
+    if (f->has_off) buf_printf(&a->findings, ",\"offset\":%llu", (unsigned long long)f->off);
+    buf_text(&a->findings, STR(",\"text\":"));
+    json_string_html(&a->findings, str_of(f->text));
+    buf_u8(&a->findings, '}');
+}
+
+static bool verify_client_waits(void *ctx, const struct verify_totals *so_far, uint64_t bytes_all)
+{
+    (void)so_far, (void)bytes_all;
+    return !http_gone(((struct verify_answer *)ctx)->req);
+}
+
+static void verify(struct api_call *call, struct tenant *tenant)
+{
+    struct verify_answer a = {.req = call->req};
+    struct verify_totals t;
+    struct verify_options options = {
+        .n_threads = 1, .fn = add_finding, .progress = verify_client_waits, .ctx = &a};
+    buf_init(&a.findings, MEM_QUERY);
+    if (engine_verify(call->api->config.engine, tenant, &options, &t, &call->err)) {
+        api_error_of(call, &call->err, "");
+    } else {
+        api_success(call);
+        buf_printf(&call->out,
+                   "{\"status\":\"%s\",\"blocks\":%llu,\"bytes\":%llu,\"samples\":%llu,"
+                   "\"damaged\":%llu,\"unreadable\":%llu,\"notes\":%llu,\"findings\":[",
+                   t.damaged      ? "damaged"
+                   : t.unreadable ? "unreadable"
+                                  : "good",
+                   (unsigned long long)t.blocks, (unsigned long long)t.bytes,
+                   (unsigned long long)t.samples, (unsigned long long)t.damaged,
+                   (unsigned long long)t.unreadable, (unsigned long long)t.notes);
+        buf_text(&call->out, str_from_bytes(buf_bytes(&a.findings)));
+        call->out.failed |= a.findings.failed;
+        buf_text(&call->out, STR("]}"));
+        api_finish(call, NULL, STR(""));
+    }
+    buf_release(&a.findings);
+}
+
+void api_on_verify(void *ctx, struct http_request *req)
+{
+    struct api_call call;
+    if (!api_begin(&call, ctx, req)) return;
+    struct tenant *tenant = admin_tenant(&call);
+    if (tenant) verify(&call, tenant);
     api_end(&call);
 }

@@ -90,6 +90,8 @@ void api_success(struct api_call *call);
 bool api_part(struct api_call *call);
 /* Warnings and infos of `notes` (NULL: none) and the end; `query` is what their positions point into. */
 void api_finish(struct api_call *call, const struct notes *notes, struct str query);
+/* Warnings about samples that are missing in [mint_ms, maxt_ms]. What the source cannot say is left out. */
+void api_note_missing(struct api_call *call, int64_t mint_ms, int64_t maxt_ms, struct notes *notes);
 /* Sends the rest of an answer without an envelope. */
 void api_send(struct api_call *call);
 /* An error at any time: once the answer has begun, the connection is cut. */
@@ -171,6 +173,7 @@ void api_on_tombstones(void *ctx, struct http_request *req);
 void api_on_delete_tenant(void *ctx, struct http_request *req);
 void api_on_flush(void *ctx, struct http_request *req);
 void api_on_compact(void *ctx, struct http_request *req);
+void api_on_verify(void *ctx, struct http_request *req);
 
 /* {"resultType":…,"result":… without the closing brace, into call->out (api_result.c). limit 0: none. */
 void api_put_result(struct api_call *call, const struct query_result *result, size_t limit);

@@ -6,17 +6,18 @@
 
 static const char LIMIT_WARNING[] = "results truncated due to limit";
 
-static void finish(struct api_call *call, bool truncated)
+struct time_range {
+    int64_t start_ms, end_ms;
+};
+
+static void finish(struct api_call *call, const struct time_range *range, bool truncated)
 {
     struct notes notes;
     notes_init(&notes, call->arena);
     if (truncated) notes_add_plain(&notes, NOTE_WARNING, LIMIT_WARNING);
+    api_note_missing(call, range->start_ms, range->end_ms, &notes);
     api_finish(call, &notes, STR(""));
 }
-
-struct time_range {
-    int64_t start_ms, end_ms;
-};
 
 static bool read_range(struct api_call *call, struct time_range *out)
 {
@@ -110,7 +111,7 @@ static struct labels series_at(const struct api_call *call, const struct series_
 }
 
 static void put_series(struct api_call *call, const struct series_set *set,
-                       const struct label_want *want)
+                       const struct time_range *range, const struct label_want *want)
 {
     size_t n_put = 0;
     bool truncated = false;
@@ -126,7 +127,7 @@ static void put_series(struct api_call *call, const struct series_set *set,
         if (!api_part(call)) break;
     }
     buf_u8(&call->out, ']');
-    finish(call, truncated);
+    finish(call, range, truncated);
 }
 
 static void answer_series(struct api_call *call, const struct api_selectors *selectors,
@@ -139,7 +140,7 @@ static void answer_series(struct api_call *call, const struct api_selectors *sel
         api_error_of(call, &call->err, "");
     } else {
         sort_unique_series(&set);
-        put_series(call, &set, want);
+        put_series(call, &set, range, want);
     }
     for (size_t i = 0; i < set.n_selects; i++) call->source->ops->release(set.selects[i]);
 }
@@ -270,7 +271,7 @@ static void answer_strings(struct api_call *call, struct str name,
         if (!api_part(call)) break;
     }
     buf_u8(&call->out, ']');
-    finish(call, list.truncated);
+    finish(call, range, list.truncated);
 }
 
 static void on_strings(struct api_call *call, struct str name)

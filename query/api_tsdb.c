@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "base/hash.h"
+#include "engine/engine.h"
 #include "query/api_private.h"
 #include "query/number.h"
 
@@ -148,6 +149,33 @@ static bool put_lists(struct buf *out, struct pairs *p, size_t limit)
     return true;
 }
 
+/* Ours: blocks that are missing or damaged. */
+static bool put_damage(struct api_call *call)
+{
+    struct engine *engine = call->api->config.engine;
+    struct engine_damage *items = NULL;
+    struct tenant *tenant;
+    size_t n = 0;
+    struct err none; /* no storage of its own, or no such tenant */
+    if (engine && engine_tenant(engine, call->tenant, false, &tenant, &none) == ERR_OK &&
+        tenant_damage(tenant, call->arena, &items, &n, &call->err) != ERR_OK)
+        return false;
+    buf_text(&call->out, STR(",\"quarantinedBlocks\":["));
+    for (size_t i = 0; i < n; i++) {
+        const struct engine_damage *d = &items[i];
+        buf_printf(&call->out,
+                   "%s{\"block\":\"%s\",\"state\":\"%s\",\"minTime\":%lld,\"maxTime\":%lld,"
+                   "\"numSamples\":%llu,\"foundTime\":%lld,\"reason\":",
+                   i ? "," : "", d->info.ulid.text, d->left_out ? "left out" : "damaged",
+                   (long long)d->info.t_min_ms, (long long)d->info.t_max_ms,
+                   (unsigned long long)d->info.n_samples, (long long)d->found_ms);
+        json_string_html(&call->out, d->reason);
+        buf_u8(&call->out, '}');
+    }
+    buf_u8(&call->out, ']');
+    return true;
+}
+
 static void answer(struct api_call *call, const struct tenant_stats *stats, struct pairs *p,
                    size_t limit)
 {
@@ -160,6 +188,10 @@ static void answer(struct api_call *call, const struct tenant_stats *stats, stru
                (long long)stats->head_max_ms);
     if (!put_lists(&call->out, p, limit)) {
         arena_fail(&p->arena, &call->err);
+        api_error_of(call, &call->err, "");
+        return;
+    }
+    if (!put_damage(call)) {
         api_error_of(call, &call->err, "");
         return;
     }

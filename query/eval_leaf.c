@@ -54,6 +54,19 @@ static enum err_code select_bounded(struct eval *eval, const struct plan *plan,
                : eval_over_limit(eval, LIMIT_MEMORY, reached * SELECT_SERIES_BYTES, err);
 }
 
+static enum err_code note_missing(struct eval *eval, const struct plan *plan, struct err *err)
+{
+    struct query_source *source = eval->env->source;
+    struct str *texts;
+    size_t n = 0;
+    if (!source->ops->warnings) return ERR_OK;
+    enum err_code rc = source->ops->warnings(source, plan->mint_ms, plan->maxt_ms,
+                                             eval->notes.arena, &texts, &n, err);
+    for (size_t i = 0; !rc && i < n; i++)
+        notes_add_plain(&eval->notes, NOTE_WARNING, "%.*s", STR_ARG(texts[i]));
+    return rc;
+}
+
 enum err_code eval_select(struct eval *eval, const struct plan *plan, struct source_select **out,
                           struct err *err)
 {
@@ -77,7 +90,7 @@ enum err_code eval_select(struct eval *eval, const struct plan *plan, struct sou
     uint64_t max = eval->env->limits.series_max; /* some sources know no bounds */
     if (max && eval->stats.series > max)
         return eval_over_limit(eval, LIMIT_SERIES, eval->stats.series, err);
-    return ERR_OK;
+    return note_missing(eval, plan, err);
 }
 
 void eval_release_selects(struct eval *eval)

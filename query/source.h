@@ -59,6 +59,10 @@ struct query_source_ops {
                                   int64_t mint_ms, int64_t maxt_ms, const struct label_want *want,
                                   struct arena *arena, struct str **out, size_t *n, bool *truncated,
                                   struct err *err);
+    /* Warnings for answers about [mint_ms, maxt_ms]: why samples are missing in them. In the arena. May be NULL: there
+     * is never a reason. */
+    enum err_code (*warnings)(struct query_source *src, int64_t mint_ms, int64_t maxt_ms,
+                              struct arena *arena, struct str **out, size_t *n, struct err *err);
     /* family {"", 0}: all. Sorted by family. */
     enum err_code (*metadata)(struct query_source *src, struct str family, struct arena *arena,
                               struct source_metadata **out, size_t *n, struct err *err);

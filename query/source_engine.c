@@ -121,6 +121,25 @@ static enum err_code op_metadata(struct query_source *src, struct str family, st
     return ERR_OK;
 }
 
+static enum err_code op_warnings(struct query_source *src, int64_t mint_ms, int64_t maxt_ms,
+                                 struct arena *arena, struct str **out, size_t *n, struct err *err)
+{
+    struct engine_damage *missing;
+    enum err_code rc = tenant_missing(tenant_of(src), mint_ms, maxt_ms, arena, &missing, n, err);
+    if (rc || *n == 0) return rc;
+    *out = ARENA_ARRAY(arena, struct str, *n);
+    if (!*out) return arena_fail(arena, err);
+    for (size_t i = 0; i < *n; i++) {
+        (*out)[i] = arena_printf(arena,
+                                 "samples are missing: block %s (%lld to %lld) is damaged and left "
+                                 "out of this answer",
+                                 missing[i].info.ulid.text, (long long)missing[i].info.t_min_ms,
+                                 (long long)missing[i].info.t_max_ms);
+        if (!(*out)[i].p) return arena_fail(arena, err);
+    }
+    return ERR_OK;
+}
+
 static const struct query_source_ops ops = {.select = op_select,
                                             .count = op_count,
                                             .labels = op_labels,
@@ -132,6 +151,7 @@ static const struct query_source_ops ops = {.select = op_select,
                                             .reader_floats = op_reader_floats,
                                             .label_names = op_label_names,
                                             .label_values = op_label_values,
+                                            .warnings = op_warnings,
                                             .metadata = op_metadata};
 
 void source_engine_init(struct source_engine *src, struct tenant *tenant)

@@ -317,6 +317,27 @@ static enum err_code op_label_values(struct query_source *source, struct str nam
     return find_texts(source, &r, matchers, n_matchers, want, arena, out, n, truncated, err);
 }
 
+/* --- what is missing ------------------------------------------------------------------------------- */
+
+static enum err_code op_warnings(struct query_source *source, int64_t mint_ms, int64_t maxt_ms,
+                                 struct arena *arena, struct str **out, size_t *n, struct err *err)
+{
+    const struct source_tenants *src = of(source);
+    struct texts texts = {.arena = arena};
+    enum err_code rc = ERR_OK;
+    for (size_t t = 0; !rc && t < src->n; t++) {
+        struct query_source *inner = src->tenants[t].source;
+        struct str *items;
+        size_t n_items = 0;
+        if (!inner->ops->warnings) continue;
+        rc = inner->ops->warnings(inner, mint_ms, maxt_ms, arena, &items, &n_items, err);
+        if (!rc) rc = texts_add(&texts, items, n_items, err);
+    }
+    *out = texts.items;
+    *n = texts.n;
+    return rc;
+}
+
 /* --- metadata -------------------------------------------------------------------------------------- */
 
 static int compare_metadata(const void *a, const void *b)
@@ -370,6 +391,7 @@ void source_tenants_init(struct source_tenants *src, const struct source_tenant 
                                                 .release = op_release,
                                                 .label_names = op_label_names,
                                                 .label_values = op_label_values,
+                                                .warnings = op_warnings,
                                                 .metadata = op_metadata};
     *src = (struct source_tenants){{.ops = &OPS}, tenants, n, memory_bytes_max};
 }
