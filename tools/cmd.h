@@ -8,6 +8,8 @@ enum exit_code cmd_query(int argc, char **argv);
 enum exit_code cmd_compact(int argc, char **argv);
 enum exit_code cmd_delete(int argc, char **argv);
 enum exit_code cmd_tenant(int argc, char **argv);
+enum exit_code cmd_verify(int argc, char **argv);
+enum exit_code cmd_catalog(int argc, char **argv);
 enum exit_code cmd_inspect(int argc, char **argv);
 
 #endif

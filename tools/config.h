@@ -47,6 +47,7 @@ struct config {
     uint64_t compaction_enabled; /* bool */
     uint64_t compaction_rate;
     int64_t deletes_rewrite_after_ms;
+    int64_t scrub_interval_ms;
 
     uint64_t memory_limit_bytes;
 

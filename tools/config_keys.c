@@ -69,6 +69,9 @@ static const struct config_key keys[] = {
      false,
      "Blocks that hold deleted samples are written again, one after the other, when the delete is "
      "older than this, so that deletes which come together cost one turn."},
+    {"scrub.interval", CONFIG_DURATION, KEY(scrub_interval_ms), "7d", 0, YEARS, NULL, true,
+     "Time within which all blocks are read again to check their checksums, a little at a time. 0: "
+     "never."},
     {"storage.page_cache", CONFIG_SIZE, KEY(page_cache_bytes), "auto", 0, 1024 * GIB, NULL, false,
      "Checked and decompressed pages of blocks kept in memory."},
     {"storage.reserve", CONFIG_SIZE, KEY(storage_reserve_bytes), "auto", 0, 1024 * GIB, NULL, false,

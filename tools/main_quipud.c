@@ -138,6 +138,7 @@ static struct engine_config engine_settings(const struct quipud *q, const struct
     e.compact_rate = c->compaction_rate;
     e.delete_rest_ms = c->deletes_rewrite_after_ms;
     e.regex = matcher_regex();
+    e.scrub_interval_ms = c->scrub_interval_ms;
     e.future_max_ms = c->limits_future_max_ms;
     e.flush_window_ms = c->head_window_ms;
     e.head_bytes_max = plan.head_bytes;

@@ -14,6 +14,8 @@ static const struct {
     {"compact", "merge blocks, in a data folder or by a server", cmd_compact},
     {"delete", "delete series of a server", cmd_delete},
     {"tenant", "delete a tenant of a server", cmd_tenant},
+    {"verify", "check everything in a data folder, or a server's blocks", cmd_verify},
+    {"catalog", "make a damaged catalog anew: quipu catalog rebuild", cmd_catalog},
     {"inspect", "show and check a file of the log, or a block", cmd_inspect},
     {"bench", "put load on a server: quipu bench ingest, record, query", cmd_bench},
 };
