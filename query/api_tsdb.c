@@ -149,7 +149,7 @@ static bool put_lists(struct buf *out, struct pairs *p, size_t limit)
     return true;
 }
 
-/* Ours: blocks that are missing or damaged. */
+/* Ours, when there are any: blocks that are missing or damaged. */
 static bool put_damage(struct api_call *call)
 {
     struct engine *engine = call->api->config.engine;
@@ -160,6 +160,7 @@ static bool put_damage(struct api_call *call)
     if (engine && engine_tenant(engine, call->tenant, false, &tenant, &none) == ERR_OK &&
         tenant_damage(tenant, call->arena, &items, &n, &call->err) != ERR_OK)
         return false;
+    if (n == 0) return true;
     buf_text(&call->out, STR(",\"quarantinedBlocks\":["));
     for (size_t i = 0; i < n; i++) {
         const struct engine_damage *d = &items[i];
