@@ -169,24 +169,39 @@ void catalog_keep_init(struct catalog_keep *keep, struct metrics *metrics)
                               "Size of the newest snapshot of the catalog.", "")};
 }
 
+struct search {
+    const struct env *env;
+    enum err_code rc; /* one that could not be read may be the newest */
+    struct err *err;
+};
+
 static void note_bad(void *ctx, const struct err *problem)
 {
-    const struct env *env = ctx;
-    log_msg(env->log, LOG_ERROR, "a snapshot of the catalog is damaged; it is written anew",
+    struct search *search = ctx;
+    if (problem->code != ERR_CORRUPT && problem->code != ERR_VERSION) {
+        search->rc = problem->code;
+        *search->err = *problem;
+        return;
+    }
+    log_msg(search->env->log, LOG_ERROR, "a snapshot of the catalog is damaged; it is written anew",
             LOG_ERR(problem));
 }
 
 /* Of the newest snapshot, so that the next one does not replace it. */
-static uint64_t find_generation(const struct env *env, const char *dir)
+static enum err_code find_generation(const struct env *env, const char *dir, uint64_t *out,
+                                     struct err *err)
 {
     struct arena arena;
     struct catalog_snapshot found;
-    struct err ignored; /* none: the first */
+    struct search search = {.env = env, .err = err};
+    struct err none;
     arena_init(&arena, MEM_CATALOG, 0);
-    enum err_code rc = catalog_snapshot_newest(env->io, dir, &arena, note_bad,
-                                               (void *)(uintptr_t)env, &found, &ignored);
+    enum err_code rc =
+        catalog_snapshot_newest(env->io, dir, &arena, note_bad, &search, &found, &none);
     arena_release(&arena);
-    return rc ? 1 : found.generation;
+    if (rc == ERR_NO_MEMORY) return err_set(err, rc, "%s", none.text);
+    *out = rc ? 1 : found.generation; /* none: the first */
+    return search.rc;
 }
 
 static bool is_due(const struct catalog_keep *k, int64_t now_ns, bool closing)
@@ -209,9 +224,10 @@ void catalog_keep(struct catalog *c, bool closing)
     bool due = is_due(k, begun_ns, closing);
     uint64_t n_changes = k->n_changes, n_quiet = k->n_quiet;
     if (k->n_unsettled) catalog_settle(c);
-    if (due && !k->generation) k->generation = find_generation(env, catalog_dir(c));
+    if (due && !k->generation) rc = find_generation(env, catalog_dir(c), &k->generation, &err);
+    if (rc) k->generation = 0;
     uint64_t generation = k->generation + 1;
-    if (due) rc = encode(c, generation, &out, &err);
+    if (due && !rc) rc = encode(c, generation, &out, &err);
     catalog_end_keep(c);
     /* Without the lock: one thread alone keeps a catalog. */
     if (due && !rc) rc = write_file(env->io, catalog_dir(c), generation, buf_bytes(&out), &err);
