@@ -412,6 +412,28 @@ static enum err_code blocks_are_clean(struct clean *c, bool *clean, struct err *
     return rc;
 }
 
+/* By chunk they have such samples, of which some may be gaps. Under the registry's lock. */
+static enum err_code heads_have(struct tenant *t, const struct tombstone_view *v,
+                                const uint32_t *ids, size_t n, bool *have, struct err *err)
+{
+    struct arena arena;
+    struct samples s;
+    enum err_code rc = ERR_OK;
+    arena_init(&arena, MEM_HEAD, 0);
+    samples_init(&s, MEM_HEAD, &arena);
+    for (size_t i = 0; !rc && !*have && i < n; i++) {
+        const struct series *series = series_by_id(&t->registry, ids[i]);
+        samples_reset(&s);
+        arena_reset(&arena);
+        rc = head_read(tenant_stripe(t, series), series, t->views.newest->flushed_gen, UINT32_MAX,
+                       v->mint_ms, v->maxt_ms, &s, err);
+        *have = s.n > 0;
+    }
+    samples_release(&s);
+    arena_release(&arena);
+    return rc;
+}
+
 /* With the gate alone: does the head hold any? *ghosts: series without samples are still in the registry. */
 static enum err_code head_is_clean(struct clean *c, bool *clean, bool *ghosts, struct err *err)
 {
@@ -431,8 +453,10 @@ static enum err_code head_is_clean(struct clean *c, bool *clean, bool *ghosts, s
         rc = registry_select(reg, v.matchers, v.n_matchers, &arena, &ids, &n, err);
         if (rc) break;
         *ghosts |= n > 0;
-        *clean = tenant_keep_overlapping(t, t->views.newest->flushed_gen, v.mint_ms, v.maxt_ms, ids,
-                                         n) == 0;
+        bool have = false;
+        n = tenant_keep_overlapping(t, t->views.newest->flushed_gen, v.mint_ms, v.maxt_ms, ids, n);
+        rc = heads_have(t, &v, ids, n, &have, err);
+        *clean = !have;
     }
     rwlock_release(&reg->lock);
     arena_release(&arena);

@@ -1,5 +1,8 @@
 /* tests/engine/test_delete.c: what is deleted is gone from every answer, whatever happens to head, blocks and log
  * meanwhile, and nothing else is; a tenant that is deleted never returns. */
+#include <pthread.h>
+#include <unistd.h>
+
 #include "tests/engine/fixture.h"
 
 #define HOUR INT64_C(3600000)
@@ -460,6 +463,8 @@ static void check_select(struct fixture *f, struct tenant *t, const struct model
     bool seen[SERIES] = {false}, whole = mint_ms == INT64_MIN && maxt_ms == INT64_MAX;
     CHECK_OK(tenant_select(t, NULL, 0, mint_ms, maxt_ms, &sel, &f->err), &f->err);
     samples_init(&s, MEM_QUERY, NULL);
+    struct select_reader *reader;
+    CHECK_OK(select_reader_new(sel, &reader, &f->err), &f->err);
     for (size_t k = 0; k < select_count(sel); k++) {
         int i = series_number(select_labels(sel, k));
         CHECK(!seen[i]);
@@ -468,7 +473,16 @@ static void check_select(struct fixture *f, struct tenant *t, const struct model
         CHECK_OK(select_read(sel, k, mint_ms, maxt_ms, &s, &f->err), &f->err);
         check_samples(m, i, &s, mint_ms, maxt_ms);
         if (whole) CHECK(s.n > 0);
+        struct float_column column;
+        bool plain;
+        CHECK_OK(select_reader_floats(reader, k, mint_ms, maxt_ms, &column, &plain, &f->err),
+                 &f->err);
+        if (!plain) continue;
+        CHECK_U64(column.n, s.n);
+        if (s.n) CHECK(memcmp(column.t_ms, s.t_ms, s.n * sizeof(*s.t_ms)) == 0);
+        if (s.n) CHECK(memcmp(column.v, s.v, s.n * sizeof(*s.v)) == 0);
     }
+    select_reader_free(reader);
     for (int i = 0; i < SERIES; i++) CHECK(seen[i] || !any_visible(m, i, mint_ms, maxt_ms));
     samples_release(&s);
     select_release(sel);
@@ -749,6 +763,186 @@ static void test_orphans(void **state)
     orphans(true);
 }
 
+/* ---- all at once ---- */
+
+#define ROUNDS 80
+#define THREAD_SERIES 4
+
+struct threads {
+    struct fixture f;
+    struct tenant *t;
+    int64_t begin_ms;
+    _Atomic int written; /* rounds */
+    _Atomic bool over;
+    /* A delete that covers it was begun, or was answered. */
+    _Atomic bool begun[THREAD_SERIES][ROUNDS], gone[THREAD_SERIES][ROUNDS];
+    _Atomic int n_deletes, n_cleans, n_tenants;
+};
+
+static int64_t round_ms(const struct threads *x, int i)
+{
+    return x->begin_ms + i * 30 * MINUTE;
+}
+
+static void *deleter(void *arg)
+{
+    struct threads *x = arg;
+    struct rng rng;
+    struct err err;
+    rng_seed(&rng, 7);
+    while (!atomic_load(&x->over)) {
+        int known = atomic_load(&x->written);
+        if (known < 5) continue;
+        int k = (int)rng_below(&rng, THREAD_SERIES), a = (int)rng_below(&rng, (uint64_t)known);
+        int b = MIN_OF(a + 2, known - 1);
+        char text[8];
+        snprintf(text, sizeof(text), "%d", k);
+        struct matcher m = eq("i", text);
+        struct matcher_set set = {&m, 1};
+        for (int i = a; i <= b; i++) atomic_store(&x->begun[k][i], true);
+        CHECK_OK(tenant_delete(x->t, &set, 1, round_ms(x, a), round_ms(x, b), &err), &err);
+        for (int i = a; i <= b; i++) atomic_store(&x->gone[k][i], true);
+        atomic_fetch_add(&x->n_deletes, 1);
+        usleep(3000);
+    }
+    return NULL;
+}
+
+static void *cleaner(void *arg)
+{
+    struct threads *x = arg;
+    struct err err;
+    for (uint32_t i = 0; !atomic_load(&x->over); i++) {
+        struct engine_compact_options options = {.level = i % 4};
+        struct engine_compact_report compacted;
+        struct engine_clean_report report;
+        CHECK_OK(engine_clean_tombstones(x->f.engine, i % 2 ? x->t : NULL, &report, &err), &err);
+        atomic_fetch_add(&x->n_cleans, report.tombstones > 0);
+        CHECK_OK(engine_compact(x->f.engine, x->t, &options, &compacted, &err), &err);
+        usleep(20000);
+    }
+    return NULL;
+}
+
+static void check_rounds(struct threads *x, int k, const struct samples *s, int known,
+                         const bool gone[ROUNDS])
+{
+    size_t at = 0;
+    for (int i = 0; i < known; i++) {
+        while (at < s->n && s->t_ms[at] < round_ms(x, i)) at++;
+        bool there = at < s->n && s->t_ms[at] == round_ms(x, i);
+        if (there) CHECK(!gone[i] && s->v[at] == (double)i);
+        if (!there) CHECK(atomic_load(&x->begun[k][i]));
+    }
+}
+
+static void *reader(void *arg)
+{
+    struct threads *x = arg;
+    struct err err;
+    bool gone[THREAD_SERIES][ROUNDS];
+    while (!atomic_load(&x->over)) {
+        struct engine_select *sel;
+        int known = atomic_load(&x->written);
+        for (int k = 0; k < THREAD_SERIES; k++)
+            for (int i = 0; i < ROUNDS; i++) gone[k][i] = atomic_load(&x->gone[k][i]);
+        CHECK_OK(tenant_select(x->t, NULL, 0, INT64_MIN, INT64_MAX, &sel, &err), &err);
+        for (size_t i = 0; i < select_count(sel); i++) {
+            struct samples s;
+            int k = labels_get(select_labels(sel, i), STR("i")).p[0] - '0';
+            samples_init(&s, MEM_QUERY, NULL);
+            CHECK_OK(select_read(sel, i, INT64_MIN, INT64_MAX, &s, &err), &err);
+            check_rounds(x, k, &s, known, gone[k]);
+            samples_release(&s);
+        }
+        select_release(sel);
+    }
+    return NULL;
+}
+
+/* Tenants of one name that come and go; each sees its own sample alone. */
+static void *remover(void *arg)
+{
+    struct threads *x = arg;
+    struct err err;
+    for (int n = 0; !atomic_load(&x->over); n++) {
+        struct tenant *t;
+        struct series *s;
+        struct label items[] = {{STR(LABEL_NAME), STR("m")}};
+        struct write_result result;
+        struct engine_select *sel;
+        struct tenant_delete_report report;
+        int64_t t_ms = x->begin_ms;
+        double v = n;
+        CHECK_OK(engine_tenant(x->f.engine, STR("x"), true, &t, &err), &err);
+        tenant_write_begin(t);
+        CHECK_OK(
+            tenant_add_series(t, (struct labels){items, 1}, 0, bytes_of(NULL, 0), NULL, &s, &err),
+            &err);
+        struct write_batch b = {.n = 1, .series = &s, .t_ms = &t_ms, .v = &v};
+        CHECK_OK(tenant_write(t, &b, NULL, NULL, &result, &err), &err);
+        tenant_write_end(t);
+        if (n % 2) CHECK_OK(engine_flush(x->f.engine, t, &err), &err);
+        CHECK_OK(tenant_select(t, NULL, 0, INT64_MIN, INT64_MAX, &sel, &err), &err);
+        CHECK_OK(engine_delete_tenant(x->f.engine, STR("x"), &report, &err), &err);
+        CHECK_U64(report.series, 1);
+        struct samples samples;
+        samples_init(&samples, MEM_QUERY, NULL);
+        CHECK_OK(select_read(sel, 0, INT64_MIN, INT64_MAX, &samples, &err), &err);
+        CHECK(samples.n == 1 && samples.v[0] == v);
+        samples_release(&samples);
+        select_release(sel);
+        atomic_fetch_add(&x->n_tenants, 1);
+        usleep(5000);
+    }
+    return NULL;
+}
+
+static void write_round(struct threads *x, int i)
+{
+    struct done done = {0, ERR_OK};
+    struct series *series[THREAD_SERIES];
+    int64_t t_ms[THREAD_SERIES];
+    double v[THREAD_SERIES];
+    tenant_write_begin(x->t);
+    for (int k = 0; k < THREAD_SERIES; k++) {
+        series[k] = fixture_series(&x->f, x->t, k);
+        t_ms[k] = round_ms(x, i);
+        v[k] = i;
+    }
+    struct write_batch b = {.n = THREAD_SERIES, .series = series, .t_ms = t_ms, .v = v};
+    struct write_result result;
+    CHECK_OK(tenant_write(x->t, &b, note_done, &done, &result, &x->f.err), &x->f.err);
+    tenant_write_end(x->t);
+    CHECK_OK(engine_commit(x->f.engine, &x->f.err), &x->f.err);
+    atomic_store(&x->written, i + 1);
+    if (i % 4 == 3) CHECK_OK(engine_flush(x->f.engine, x->t, &x->f.err), &x->f.err);
+}
+
+static void test_threads(void **state)
+{
+    (void)state;
+    static struct threads x;
+    void *(*const mains[])(void *) = {deleter, cleaner, reader, remover};
+    pthread_t threads[COUNT_OF(mains)];
+    memset(&x, 0, sizeof(x));
+    delete_init(&x.f);
+    x.f.env.clock = clock_system();
+    x.f.env.threads = true;
+    x.f.config.delete_rest_ms = 0;
+    CHECK_OK(engine_open(&x.f.env, &x.f.config, &x.f.engine, &x.f.err), &x.f.err);
+    x.t = fixture_tenant(&x.f, "default");
+    x.begin_ms = clock_wall_ms(clock_system()) - ROUNDS * HOUR;
+    for (size_t i = 0; i < COUNT_OF(mains); i++)
+        CHECK(pthread_create(&threads[i], NULL, mains[i], &x) == 0);
+    for (int i = 0; i < ROUNDS; i++) write_round(&x, i);
+    while (!atomic_load(&x.n_deletes) || !atomic_load(&x.n_cleans) || !atomic_load(&x.n_tenants))
+        usleep(1000);
+    atomic_store(&x.over, true);
+    for (size_t i = 0; i < COUNT_OF(mains); i++) CHECK(pthread_join(threads[i], NULL) == 0);
+    fixture_close(&x.f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -757,6 +951,7 @@ int main(void)
         cmocka_unit_test(test_without_regex), cmocka_unit_test(test_retention_forgets),
         cmocka_unit_test(test_model),         cmocka_unit_test(test_tenant_is_gone),
         cmocka_unit_test(test_tenant_in_use), cmocka_unit_test(test_orphans),
+        cmocka_unit_test(test_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
