@@ -621,7 +621,9 @@ static enum err_code put_tenant(struct catalog *c, const struct catalog_tenant *
     struct query q;
     enum err_code rc =
         query_init(&q, c, "adding a tenant",
-                   "INSERT INTO tenants (" TENANT_COLUMNS ") VALUES (?1, ?2, ?3, ?4, ?5)", err);
+                   "INSERT INTO tenants (" TENANT_COLUMNS ") SELECT ?1, ?2, ?3, ?4, ?5"
+                   " WHERE NOT EXISTS (SELECT 1 FROM deleted_tenants WHERE incarnation = ?2)",
+                   err);
     if (!rc) {
         query_str(&q, t->name);
         query_u64(&q, t->incarnation);
@@ -631,6 +633,8 @@ static enum err_code put_tenant(struct catalog *c, const struct catalog_tenant *
         rc = query_run(&q, err);
     }
     query_release(&q);
+    if (!rc && sqlite3_changes64(c->db) != 1)
+        rc = err_set(err, ERR_EXISTS, "incarnation %" PRIu64 " was deleted", t->incarnation);
     return rc;
 }
 

@@ -392,6 +392,8 @@ static void test_a_tenant_is_deleted(void **state)
     CHECK_OK(catalog_deleted_tenants(f.c, check_deleted, &want, &f.err), &f.err);
     CHECK_I64(want.deleted_ms, 2);
     CHECK_ERR(catalog_apply(f.c, &add_a, &f.err), ERR_NOT_FOUND);
+    a.name = STR("a"); /* a file that was left must not bring it back */
+    CHECK_ERR(catalog_put_tenant(f.c, &a, &f.err), ERR_EXISTS);
     CHECK_OK(catalog_tenant(f.c, STR("a"), 2, &again, &f.err), &f.err);
     CHECK(again.incarnation > b.incarnation);
     fixture_release(&f);
