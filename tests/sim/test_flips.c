@@ -20,7 +20,7 @@
 
 #define NOW_MS INT64_C(1767225600000) /* 2026-01-01 */
 #define HOUR_MS INT64_C(3600000)
-#define ROUNDS 60
+#define ROUNDS 100
 #define TENANTS 3
 #define SERIES_MAX 400
 #define FILES_MAX 100
