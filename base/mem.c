@@ -296,6 +296,7 @@ const char *mem_owner_name(enum mem_owner owner)
         [MEM_STORAGE] = "storage", [MEM_CATALOG] = "catalog", [MEM_REGISTRY] = "registry",
         [MEM_HEAD] = "head",       [MEM_INGEST] = "ingest",   [MEM_QUERY] = "query",
         [MEM_TOOLS] = "tools",
+        [MEM_RESULTS] = "results",
     };
     return (unsigned)owner < MEM_OWNERS_N ? names[owner] : "unknown";
 }

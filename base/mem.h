@@ -17,6 +17,7 @@ enum mem_owner {
     MEM_INGEST,
     MEM_QUERY,
     MEM_TOOLS,
+    MEM_RESULTS, /* cached answers of queries */
     MEM_OWNERS_N
 };
 

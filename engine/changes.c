@@ -64,6 +64,11 @@ uint64_t tenant_settle(struct tenant *t, int64_t until_ms)
     return changes_settle(&t->changes, until_ms);
 }
 
+uint64_t tenant_identity(const struct tenant *t)
+{
+    return t->incarnation;
+}
+
 int64_t tenant_changed_since(struct tenant *t, uint64_t number)
 {
     return changes_since(&t->changes, number);

@@ -146,6 +146,8 @@ void tenant_changed(struct tenant *tenant, int64_t min_ms, int64_t max_ms);
 /* Who wants to remember an answer about times up to until_ms calls this before it reads; the answer holds for times
  * before tenant_changed_since(tenant, number). */
 uint64_t tenant_settle(struct tenant *tenant, int64_t until_ms);
+/* Tells a tenant from one of the same name before or after it. */
+uint64_t tenant_identity(const struct tenant *tenant);
 /* INT64_MAX: nothing changed, INT64_MIN: all may have. */
 int64_t tenant_changed_since(struct tenant *tenant, uint64_t number);
 

@@ -297,6 +297,7 @@ enum err_code query_api_new(const struct env *env, const struct query_api_backen
         return rc;
     }
     make_metrics(api);
+    rwlock_init(&api->blocked_lock, LOCK_LEAF);
     active_init(&api->active);
     top_init(&api->top);
     query_tenants_init(&api->tenants, env->metrics);
@@ -307,11 +308,27 @@ enum err_code query_api_new(const struct env *env, const struct query_api_backen
 void query_api_free(struct query_api *api)
 {
     if (!api) return;
+    blocked_list_free(api->blocked);
+    rwlock_destroy(&api->blocked_lock);
     active_release(&api->active);
     top_release(&api->top);
     query_tenants_release(&api->tenants);
     regex_free(api->cors_origin);
     mem_free(api);
+}
+
+enum err_code query_api_set_blocked(struct query_api *api, const struct blocked_query *items,
+                                    size_t n, struct err *err)
+{
+    struct blocked_list *list;
+    enum err_code rc = blocked_list_new(items, n, &list, err);
+    if (rc) return rc;
+    rwlock_write(&api->blocked_lock);
+    struct blocked_list *old = api->blocked;
+    api->blocked = list;
+    rwlock_release(&api->blocked_lock);
+    blocked_list_free(old);
+    return ERR_OK;
 }
 
 void query_api_options(void *ctx, struct http_request *req)

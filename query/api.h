@@ -11,6 +11,7 @@
 #include "base/http.h"
 #include "base/pool.h"
 #include "engine/engine.h"
+#include "query/blocked.h"
 #include "query/eval.h"
 
 struct query_api; /* from query_api_new() */
@@ -65,6 +66,11 @@ MUST_USE enum err_code query_api_new(const struct env *env, const struct query_a
                                      struct err *err);
 /* No request may be running. NULL: no-op. */
 void query_api_free(struct query_api *api);
+
+/* Replaces the list of blocked queries; those that run go on. What a reload calls. */
+MUST_USE enum err_code query_api_set_blocked(struct query_api *api,
+                                             const struct blocked_query *items, size_t n,
+                                             struct err *err);
 
 /* Fills `out` with the routes; returns how many. */
 #define QUERY_API_ROUTES_MAX 48

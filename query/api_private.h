@@ -30,6 +30,8 @@ struct query_api {
     struct active_queries active;
     struct top_queries top;
     struct query_tenants tenants;
+    struct rwlock blocked_lock; /* rank LOCK_LEAF; guards the next */
+    struct blocked_list *blocked;
 };
 
 struct api_call {

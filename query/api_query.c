@@ -13,6 +13,7 @@ struct query_call {
     enum query_kind kind;
     struct query_limits limits;
     struct active_query active;
+    struct buf plan_short; /* for the log of slow queries */
     size_t limit;
     int64_t timeout_ms; /* as asked for, at most the configured one */
 };
@@ -34,6 +35,9 @@ static bool read_limits(struct query_call *q, const struct query_limits *limits)
             return false;
         q->request.lookback_ms = MAX_OF(ms, INT64_C(0)); /* 0: the server's */
     }
+    struct str explain = http_param(&call->params, "explain");
+    if (explain.len)
+        q->request.explain = str_eq(explain, STR("estimate")) ? EXPLAIN_ESTIMATE : EXPLAIN_RUN;
     q->request.text = http_param(&call->params, "query");
     if (!q->request.text.p) q->request.text = STR("");
     return true;
@@ -83,6 +87,25 @@ static bool is_gone(void *req)
     return http_gone(req);
 }
 
+/* Of any of its tenants. */
+static enum err_code check_blocked(struct query_call *q)
+{
+    struct api_call *call = &q->call;
+    struct query_api *api = call->api;
+    enum err_code rc = ERR_OK;
+    rwlock_read(&api->blocked_lock);
+    for (size_t i = 0; !rc && api->blocked && i < call->n_tenants; i++) {
+        const struct blocked_query *b =
+            blocked_find(api->blocked, call->tenants[i], q->request.text);
+        if (!b) continue;
+        atomic_store_explicit(&q->active.progress.limit, LIMIT_BLOCKED, memory_order_relaxed);
+        rc = err_set(&call->err, ERR_EXECUTION, "the query is blocked by query.blocked%s%.*s",
+                     b->reason.len ? ": " : "", STR_ARG(b->reason));
+    }
+    rwlock_release(&api->blocked_lock);
+    return rc;
+}
+
 /* The time the request waited for a thread counts. ERR_TIMEOUT: nothing is left. */
 static enum err_code run(struct query_call *q, struct query_limits limits,
                          struct query_result **out)
@@ -101,7 +124,8 @@ static enum err_code run(struct query_call *q, struct query_limits limits,
                             .canceled = is_gone,
                             .canceled_ctx = call->req,
                             .tenant = call->tenant,
-                            .progress = &q->active.progress};
+                            .progress = &q->active.progress,
+                            .plan_short = limits.slow_ms ? &q->plan_short : NULL};
     return query_run(&env, &q->request, out, &call->err);
 }
 
@@ -137,6 +161,10 @@ static void answer(struct query_call *q, struct query_result *result, int64_t qu
     api_success(call);
     api_put_result(call, result, q->limit);
     if (wants_stats) put_stats(&call->out, &result->stats, MAX_OF(queued_ns, INT64_C(0)));
+    if (result->explain.p) {
+        buf_text(&call->out, STR(",\"explain\":"));
+        buf_text(&call->out, result->explain);
+    }
     buf_u8(&call->out, '}');
     api_finish(call, &result->notes, q->request.text);
 }
@@ -157,7 +185,8 @@ static size_t run_and_answer(struct query_call *q, struct query_result **result)
 {
     struct api_call *call = &q->call;
     int64_t queued_ns = q->active.since_ns - call->req->start_mono_ns;
-    enum err_code rc = run(q, q->limits, result);
+    enum err_code rc = check_blocked(q);
+    if (!rc) rc = run(q, q->limits, result);
     if (!rc) metric_add(call->api->samples, (*result)->stats.samples);
     if (!rc) rc = check_response(q, *result);
     if (rc) return api_error_of(call, &call->err, "invalid parameter \"query\": ");
@@ -175,6 +204,8 @@ static void log_slow(const struct query_call *q, const struct query_record *r,
     const struct api_call *call = &q->call;
     const struct query_request *request = &q->request;
     struct str text = {r->text.p, MIN_OF(r->text.len, (size_t)SLOW_TEXT_BYTES_MAX)};
+    struct str plan = str_from_bytes(buf_bytes(&q->plan_short));
+    plan.len = MIN_OF(plan.len, (size_t)SLOW_TEXT_BYTES_MAX);
     double queued = (double)(q->active.since_ns - call->req->start_mono_ns) / 1e9;
     log_msg(call->api->env.log, LOG_WARN, "slow query", LOG_STR("tenant", r->tenant),
             LOG_STR("query", text), LOG_CSTR("kind", r->is_range ? "range" : "instant"),
@@ -188,7 +219,7 @@ static void log_slow(const struct query_call *q, const struct query_record *r,
             LOG_U64("samples", r->samples), LOG_U64("peak_samples", s->samples_peak),
             LOG_U64("memory",
                     atomic_load_explicit(&q->active.progress.memory_bytes, memory_order_relaxed)),
-            LOG_U64("bytes", call->n_sent + call->out.len),
+            LOG_U64("bytes", call->n_sent + call->out.len), LOG_STR("plan", plan),
             LOG_CSTR("outcome", api_outcome_name(outcome)));
 }
 
@@ -237,6 +268,7 @@ static void on_query(struct query_api *api, struct http_request *req, enum query
     q.active.since_ns = clock_mono_ns(api->env.clock);
     q.active.since_ms = clock_wall_ms(api->env.clock);
     query_progress_init(&q.active.progress);
+    buf_init(&q.plan_short, MEM_QUERY);
     if (!api_begin(&q.call, api, req)) return;
     q.limits = api_limits(&q.call);
     bool fine = kind == QUERY_RANGE ? read_range(&q, &q.limits) : read_instant(&q, &q.limits);
@@ -248,6 +280,7 @@ static void on_query(struct query_api *api, struct http_request *req, enum query
     if (result) stats = result->stats;
     query_result_free(result);
     keep_record(&q, &stats, outcome);
+    buf_release(&q.plan_short);
     api_end(&q.call);
 }
 

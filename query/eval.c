@@ -5,6 +5,7 @@
 
 #include "query/eval_labels.h"
 #include "query/eval_op.h"
+#include "query/explain.h"
 #include "query/parser.h"
 #include "query/rate_windows.h"
 #include "query/regex.h"
@@ -375,6 +376,40 @@ static void eval_release(struct eval *eval)
     buf_release(&eval->text_buf);
 }
 
+static enum err_code estimate_plan(struct eval *eval, struct plan *plan, struct err *err)
+{
+    struct plan_cost cost;
+    enum err_code rc = explain_attach(eval->arena, plan, err);
+    return rc ? rc : cost_estimate(eval->env->source, plan, &cost, err);
+}
+
+static enum err_code print_plan(const struct plan *plan, const struct query_request *request,
+                                struct query_result *result, struct err *err)
+{
+    struct buf text;
+    buf_init(&text, MEM_QUERY);
+    explain_print(plan, request->text, &text);
+    enum err_code rc = buf_finish(&text, err);
+    if (!rc) result->explain = arena_str(&result->arena, str_from_bytes(buf_bytes(&text)));
+    if (!rc && !result->explain.p) rc = result_no_memory(result, err);
+    buf_release(&text);
+    return rc;
+}
+
+static enum err_code run_plan(struct eval *eval, const struct query_request *request,
+                              const struct plan *plan, struct query_result *result, struct err *err)
+{
+    if (request->explain == EXPLAIN_ESTIMATE) {
+        result->type = request->step_ms ? VALUE_MATRIX : VALUE_VECTOR;
+        return ERR_OK;
+    }
+    enum err_code rc = cost_check(eval->env->source, plan, &eval->env->limits, eval->env->tenant,
+                                  eval->env->progress, err);
+    if (rc) return rc;
+    return request->step_ms ? run_range(eval, plan, result, err)
+                            : run_instant(eval, plan, result, err);
+}
+
 static enum err_code evaluate(struct eval *eval, const struct query_request *request,
                               struct node *root, struct query_result *result, struct err *err)
 {
@@ -387,8 +422,11 @@ static enum err_code evaluate(struct eval *eval, const struct query_request *req
     struct plan *plan;
     enum err_code rc = plan_make(&ctx, root, &plan, err);
     if (rc) return rc;
-    return request->step_ms ? run_range(eval, plan, result, err)
-                            : run_instant(eval, plan, result, err);
+    if (eval->env->plan_short) explain_short(plan, eval->env->plan_short);
+    if (request->explain) rc = estimate_plan(eval, plan, err);
+    if (!rc) rc = run_plan(eval, request, plan, result, err);
+    if (!rc && request->explain) rc = print_plan(plan, request, result, err);
+    return rc;
 }
 
 static enum err_code run_text(struct eval *eval, const struct query_request *request,
@@ -416,15 +454,24 @@ static enum err_code name_limit(struct eval *eval, enum err_code rc, struct err 
     return eval_over_limit(eval, LIMIT_MEMORY, eval->env->limits.memory_bytes_max + 1, err);
 }
 
+struct query_result *query_result_new(const struct query_env *env, struct err *err)
+{
+    struct query_result *result = mem_calloc(MEM_QUERY, 1, sizeof(*result));
+    if (result)
+        arena_init(&result->arena, MEM_QUERY, env->limits.memory_bytes_max);
+    else
+        err_set(err, ERR_NO_MEMORY, "out of memory (query)");
+    return result;
+}
+
 enum err_code query_run(const struct query_env *env, const struct query_request *request,
                         struct query_result **out, struct err *err)
 {
     *out = NULL;
     enum err_code rc = check_times(request, err);
     if (rc) return rc;
-    struct query_result *result = mem_calloc(MEM_QUERY, 1, sizeof(*result));
-    if (!result) return err_set(err, ERR_NO_MEMORY, "out of memory (query)");
-    arena_init(&result->arena, MEM_QUERY, env->limits.memory_bytes_max);
+    struct query_result *result = query_result_new(env, err);
+    if (!result) return err->code;
     struct arena arena;
     arena_init(&arena, MEM_QUERY, env->limits.memory_bytes_max);
     struct eval eval = {

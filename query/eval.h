@@ -19,13 +19,18 @@ struct query_env {
     void *canceled_ctx;
     struct str tenant;               /* for error texts; may be empty */
     struct query_progress *progress; /* may be NULL */
+    struct buf *plan_short;          /* gets the plan in short, for a log; NULL: not wanted */
 };
+
+/* Whether the answer is to come with its plan: with what it took, or by estimate alone, without being run. */
+enum query_explain { EXPLAIN_NOT, EXPLAIN_RUN, EXPLAIN_ESTIMATE };
 
 struct query_request {
     struct str text;
     int64_t start_ms, end_ms;
     int64_t step_ms;     /* 0: instant query at start_ms == end_ms */
     int64_t lookback_ms; /* 0: the limit's */
+    enum query_explain explain;
 };
 
 /* One series of a result. Points only where there is a value. */
@@ -40,6 +45,7 @@ struct result_series {
 struct query_stats {
     uint64_t samples; /* samples in windows, as Prometheus's totalQueryableSamples */
     uint64_t samples_peak, series, chunks;
+    uint64_t steps_cached; /* that were not computed (result_cache.h) */
     int64_t parse_ns, select_ns, eval_ns, total_ns;
 };
 
@@ -54,6 +60,7 @@ struct query_result {
     size_t n_series;
     struct notes notes;
     struct query_stats stats;
+    struct str explain; /* JSON (explain.h); p NULL: not asked for */
 };
 
 /* ERR_INVALID: parse and type errors, with Prometheus's text (without `invalid parameter "query": `).
@@ -61,6 +68,8 @@ struct query_result {
  * The result is released by query_result_free, also after an error (then it may be NULL). */
 MUST_USE enum err_code query_run(const struct query_env *env, const struct query_request *request,
                                  struct query_result **out, struct err *err);
+/* An empty one. NULL: no memory. */
+MUST_USE struct query_result *query_result_new(const struct query_env *env, struct err *err);
 void query_result_free(struct query_result *result);
 
 #endif

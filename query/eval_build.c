@@ -1,5 +1,6 @@
 /* query/eval_build.c: which operator runs which node of the plan. */
 #include "query/eval_op.h"
+#include "query/explain.h"
 
 static op_open_fn *const OPENERS[] = {
     [PLAN_SELECT] = op_open_select,
@@ -25,5 +26,8 @@ enum err_code op_open(struct eval *eval, const struct plan *plan, struct op **ou
     ASSERT(plan->type == VALUE_VECTOR);
     ASSERT((size_t)plan->kind < COUNT_OF(OPENERS));
     ASSERT(OPENERS[plan->kind] != NULL);
-    return OPENERS[plan->kind](eval, plan, out, err);
+    if (LIKELY(!plan->stats)) return OPENERS[plan->kind](eval, plan, out, err);
+    struct explain_mark since = explain_begin(eval);
+    enum err_code rc = OPENERS[plan->kind](eval, plan, out, err);
+    return rc ? rc : explain_wrap(eval, plan, since, out, err);
 }

@@ -1,6 +1,7 @@
 /* query/eval_leaf.c: operators that read stored series: instant selectors and range functions over selectors. A
  * batch of series is read and evaluated over the pool; the samples are gone when the batch is. */
 #include "query/eval_op.h"
+#include "query/explain.h"
 
 #include "storage/labels.h"
 
@@ -67,8 +68,8 @@ static enum err_code note_missing(struct eval *eval, const struct plan *plan, st
     return rc;
 }
 
-enum err_code eval_select(struct eval *eval, const struct plan *plan, struct source_select **out,
-                          struct err *err)
+static enum err_code find_or_select(struct eval *eval, const struct plan *plan,
+                                    struct source_select **out, struct err *err)
 {
     for (struct eval_select *s = eval->selects; s; s = s->next) {
         if (!same_selection(s->plan, plan)) continue;
@@ -91,6 +92,19 @@ enum err_code eval_select(struct eval *eval, const struct plan *plan, struct sou
     if (max && eval->stats.series > max)
         return eval_over_limit(eval, LIMIT_SERIES, eval->stats.series, err);
     return note_missing(eval, plan, err);
+}
+
+enum err_code eval_select(struct eval *eval, const struct plan *plan, struct source_select **out,
+                          struct err *err)
+{
+    /* Of instant selectors the operator is measured, this included. */
+    if (LIKELY(!plan->stats || plan->kind == PLAN_SELECT))
+        return find_or_select(eval, plan, out, err);
+    struct explain_mark since = explain_begin(eval);
+    enum err_code rc = find_or_select(eval, plan, out, err);
+    explain_add(eval, plan, since);
+    if (!rc) plan->stats->series = eval->env->source->ops->count(*out);
+    return rc;
 }
 
 void eval_release_selects(struct eval *eval)

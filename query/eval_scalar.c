@@ -2,6 +2,7 @@
 #include <math.h>
 
 #include "query/eval_op.h"
+#include "query/explain.h"
 
 static double *column_new(struct eval *eval, size_t n)
 {
@@ -85,13 +86,9 @@ static enum err_code fill_from_arg(struct eval *eval, const struct plan *plan, d
     return ERR_OK;
 }
 
-enum err_code eval_scalar(struct eval *eval, const struct plan *plan, const double **out,
+static enum err_code fill(struct eval *eval, const struct plan *plan, double *column,
                           struct err *err)
 {
-    ASSERT(plan->type == VALUE_SCALAR);
-    double *column = column_new(eval, plan->grid.n);
-    if (!column) return eval_no_memory(eval, err);
-    *out = column;
     switch (plan->kind) {
     case PLAN_NUMBER:
     case PLAN_TIME: return fill_known(plan, column);
@@ -104,6 +101,20 @@ enum err_code eval_scalar(struct eval *eval, const struct plan *plan, const doub
     }
     ASSERT(false);
     return ERR_OK;
+}
+
+enum err_code eval_scalar(struct eval *eval, const struct plan *plan, const double **out,
+                          struct err *err)
+{
+    ASSERT(plan->type == VALUE_SCALAR);
+    double *column = column_new(eval, plan->grid.n);
+    if (!column) return eval_no_memory(eval, err);
+    *out = column;
+    if (LIKELY(!plan->stats)) return fill(eval, plan, column, err);
+    struct explain_mark since = explain_begin(eval);
+    enum err_code rc = fill(eval, plan, column, err);
+    explain_add(eval, plan, since);
+    return rc;
 }
 
 enum err_code eval_scalar_args(struct eval *eval, const struct plan *plan, struct scalar_args *out,

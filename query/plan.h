@@ -90,6 +90,7 @@ struct plan {
     int64_t mint_ms, maxt_ms; /* what has to be read, both inclusive */
 
     struct labels absent_labels;
+    struct plan_stats *stats; /* explain.h; NULL: nobody asked */
 };
 
 struct plan_context {

@@ -35,6 +35,17 @@ struct query_source_ops {
     enum err_code (*read_last)(struct source_select *sel, size_t i, int64_t mint_ms,
                                int64_t maxt_ms, struct samples *out, struct err *err);
     void (*release)(struct source_select *sel);
+    /* For who remembers answers (engine/changes.h). settle: what is at or before until_ms will be remembered; says whose
+     * state it is and which. changed_since: the earliest time that changed after that. Both NULL: nothing can be
+     * remembered. */
+    void (*settle)(struct query_source *src, int64_t until_ms, uint64_t *identity,
+                   uint64_t *number);
+    int64_t (*changed_since)(struct query_source *src, uint64_t number);
+    /* About how many series a select would find, and samples of theirs within the time, without finding them.
+     * n_matchers 0: of all series, at no cost to speak of. May be NULL. */
+    enum err_code (*estimate)(struct query_source *src, const struct matcher *matchers,
+                              size_t n_matchers, int64_t mint_ms, int64_t maxt_ms, uint64_t *series,
+                              uint64_t *samples, struct err *err);
 
     /* Readers, for who reads one series after the other, one thread's each; freed before the select. All NULL: there are
      * none. */

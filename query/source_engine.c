@@ -88,6 +88,30 @@ static void op_release(struct source_select *sel)
     select_release(select_of(sel));
 }
 
+static enum err_code op_estimate(struct query_source *src, const struct matcher *matchers,
+                                 size_t n_matchers, int64_t mint_ms, int64_t maxt_ms,
+                                 uint64_t *series, uint64_t *samples, struct err *err)
+{
+    struct tenant_estimate found;
+    enum err_code rc =
+        tenant_estimate(tenant_of(src), matchers, n_matchers, mint_ms, maxt_ms, &found, err);
+    *series = found.series;
+    *samples = found.samples;
+    return rc;
+}
+
+static void op_settle(struct query_source *src, int64_t until_ms, uint64_t *identity,
+                      uint64_t *number)
+{
+    *identity = tenant_identity(tenant_of(src));
+    *number = tenant_settle(tenant_of(src), until_ms);
+}
+
+static int64_t op_changed_since(struct query_source *src, uint64_t number)
+{
+    return tenant_changed_since(tenant_of(src), number);
+}
+
 static enum err_code op_label_names(struct query_source *src, const struct matcher *matchers,
                                     size_t n_matchers, int64_t mint_ms, int64_t maxt_ms,
                                     const struct label_want *want, struct arena *arena,
@@ -149,6 +173,9 @@ static const struct query_source_ops ops = {.select = op_select,
                                             .reader_free = op_reader_free,
                                             .reader_samples = op_reader_samples,
                                             .reader_floats = op_reader_floats,
+                                            .estimate = op_estimate,
+                                            .settle = op_settle,
+                                            .changed_since = op_changed_since,
                                             .label_names = op_label_names,
                                             .label_values = op_label_values,
                                             .warnings = op_warnings,

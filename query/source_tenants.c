@@ -155,6 +155,29 @@ static enum err_code op_select(struct query_source *source, const struct matcher
     return rc;
 }
 
+static enum err_code op_estimate(struct query_source *source, const struct matcher *matchers,
+                                 size_t n_matchers, int64_t mint_ms, int64_t maxt_ms,
+                                 uint64_t *series, uint64_t *samples, struct err *err)
+{
+    const struct source_tenants *src = of(source);
+    struct arena arena;
+    struct split split;
+    arena_init(&arena, MEM_QUERY, src->memory_bytes_max);
+    *series = *samples = 0;
+    enum err_code rc = split_matchers(matchers, n_matchers, &arena, &split, err);
+    for (size_t t = 0; !rc && t < src->n; t++) {
+        struct query_source *inner = src->tenants[t].source;
+        uint64_t its_series = 0, its_samples = 0;
+        if (!inner->ops->estimate || !is_chosen(&split, src->tenants[t].name)) continue;
+        rc = inner->ops->estimate(inner, split.inner, split.n_inner, mint_ms, maxt_ms, &its_series,
+                                  &its_samples, err);
+        *series += its_series;
+        *samples += its_samples;
+    }
+    arena_release(&arena);
+    return rc;
+}
+
 static size_t op_count(const struct source_select *sel)
 {
     return sel->n;
@@ -389,6 +412,7 @@ void source_tenants_init(struct source_tenants *src, const struct source_tenant 
                                                 .read = op_read,
                                                 .read_last = op_read_last,
                                                 .release = op_release,
+                                                .estimate = op_estimate,
                                                 .label_names = op_label_names,
                                                 .label_values = op_label_values,
                                                 .warnings = op_warnings,

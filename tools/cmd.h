@@ -10,6 +10,7 @@ enum exit_code cmd_delete(int argc, char **argv);
 enum exit_code cmd_tenant(int argc, char **argv);
 enum exit_code cmd_verify(int argc, char **argv);
 enum exit_code cmd_catalog(int argc, char **argv);
+enum exit_code cmd_explain(int argc, char **argv);
 enum exit_code cmd_inspect(int argc, char **argv);
 
 #endif

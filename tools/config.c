@@ -6,6 +6,7 @@
 #include <yaml.h>
 
 #include "engine/engine.h"
+#include "query/blocked.h"
 
 /* ---- values ---- */
 
@@ -188,6 +189,21 @@ void config_release(struct config *config)
     mem_free(config->tenants);
     config->tenants = NULL;
     config->n_tenants = config->tenants_cap = 0;
+    mem_free(config->blocked);
+    config->blocked = NULL;
+    config->n_blocked = config->blocked_cap = 0;
+}
+
+bool config_same_blocked(const struct config *a, const struct config *b)
+{
+    if (a->n_blocked != b->n_blocked) return false;
+    for (size_t i = 0; i < a->n_blocked; i++) {
+        const struct config_blocked *x = &a->blocked[i], *y = &b->blocked[i];
+        if (strcmp(x->pattern, y->pattern) != 0 || strcmp(x->reason, y->reason) != 0 ||
+            strcmp(x->tenant, y->tenant) != 0)
+            return false;
+    }
+    return true;
 }
 
 bool config_same_tenants(const struct config *a, const struct config *b)
@@ -429,6 +445,97 @@ static enum err_code read_tenants(struct yaml_reader *r, struct err *err)
     }
 }
 
+/* ---- the list of blocked queries ---- */
+
+static enum err_code set_blocked(struct yaml_reader *r, struct config_blocked *b, struct str name,
+                                 struct str value, yaml_mark_t mark, struct err *err)
+{
+    const struct {
+        struct str name;
+        char *at;
+        size_t size;
+    } fields[] = {{STR("pattern"), b->pattern, sizeof(b->pattern)},
+                  {STR("reason"), b->reason, sizeof(b->reason)},
+                  {STR("tenant"), b->tenant, sizeof(b->tenant)}};
+    enum err_code rc = ERR_OK;
+    size_t i = 0;
+    while (i < COUNT_OF(fields) && !str_eq(name, fields[i].name)) i++;
+    if (i == COUNT_OF(fields))
+        rc = err_set(err, ERR_INVALID, "'%.*s' is none of pattern, reason, tenant", STR_ARG(name));
+    else if (value.len >= fields[i].size || memchr(value.p, 0, value.len))
+        rc = err_set(err, ERR_INVALID, "%s must be text of at most %zu bytes", fields[i].name.p,
+                     fields[i].size - 1);
+    else if (i == 0)
+        rc = blocked_check(value, err);
+    else if (i == 2)
+        rc = tenant_name_check(value, err);
+    if (rc) {
+        err_context(err, "query.blocked");
+        return at_line(r, mark, err);
+    }
+    memcpy(fields[i].at, value.p, value.len);
+    fields[i].at[value.len] = 0;
+    return ERR_OK;
+}
+
+/* After the event that opened the mapping of one entry. */
+static enum err_code read_blocked(struct yaml_reader *r, struct config_blocked *b, yaml_mark_t mark,
+                                  struct err *err)
+{
+    for (;;) {
+        yaml_event_t key, value;
+        enum err_code rc = next_event(r, &key, err);
+        if (rc) return rc;
+        bool end = key.type == YAML_MAPPING_END_EVENT, got = false;
+        if (!end) {
+            rc = next_event(r, &value, err);
+            got = !rc;
+        }
+        if (got && (key.type != YAML_SCALAR_EVENT || value.type != YAML_SCALAR_EVENT)) {
+            err_set(err, ERR_INVALID, "query.blocked: expected `pattern: …`, `reason: …`");
+            rc = at_line(r, key.start_mark, err);
+        } else if (got) {
+            rc = set_blocked(r, b, scalar_of(&key), scalar_of(&value), key.start_mark, err);
+        }
+        if (got) yaml_event_delete(&value);
+        yaml_event_delete(&key);
+        if (!rc && end && !b->pattern[0]) {
+            err_set(err, ERR_INVALID, "query.blocked: an entry needs a pattern");
+            rc = at_line(r, mark, err);
+        }
+        if (rc || end) return rc;
+    }
+}
+
+/* After the event that opened the list. */
+static enum err_code read_blocked_list(struct yaml_reader *r, struct err *err)
+{
+    struct config *c = r->config;
+    for (;;) {
+        yaml_event_t item;
+        enum err_code rc = next_event(r, &item, err);
+        if (rc) return rc;
+        bool end = item.type == YAML_SEQUENCE_END_EVENT;
+        void *items = c->blocked;
+        if (!end && item.type != YAML_MAPPING_START_EVENT)
+            rc = err_set(err, ERR_INVALID, "query.blocked: expected a list of {pattern, reason}");
+        else if (!end && c->n_blocked == BLOCKED_QUERIES_MAX)
+            rc = err_set(err, ERR_INVALID, "query.blocked: more than %d", BLOCKED_QUERIES_MAX);
+        else if (!end)
+            rc = mem_grow(MEM_TOOLS, &items, &c->blocked_cap, c->n_blocked + 1, sizeof(*c->blocked),
+                          err);
+        c->blocked = items;
+        yaml_mark_t mark = item.start_mark;
+        yaml_event_delete(&item);
+        if (rc) return at_line(r, mark, err);
+        if (end) return ERR_OK;
+        struct config_blocked *b = &c->blocked[c->n_blocked++];
+        *b = (struct config_blocked){.pattern = ""};
+        rc = read_blocked(r, b, mark, err);
+        if (rc) return rc;
+    }
+}
+
 /* ---- all other keys ---- */
 
 static enum err_code read_mapping(struct yaml_reader *r, size_t depth, struct err *err);
@@ -447,6 +554,8 @@ static enum err_code read_value(struct yaml_reader *r, size_t depth, struct str 
     if (rc) return rc;
     if (event.type == YAML_MAPPING_START_EVENT && strcmp(name, "tenants") == 0) {
         rc = read_tenants(r, err);
+    } else if (event.type == YAML_SEQUENCE_START_EVENT && strcmp(name, "query.blocked") == 0) {
+        rc = read_blocked_list(r, err);
     } else if (event.type == YAML_SCALAR_EVENT) {
         rc = set_from_file(r, str_of(name), scalar_of(&event), mark, err);
     } else if (event.type == YAML_MAPPING_START_EVENT && depth + 1 < DEPTH_MAX) {

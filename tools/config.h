@@ -30,6 +30,12 @@ struct config_tenant {
     bool has_own[CONFIG_TENANT_KEYS_MAX];
 };
 
+/* One entry of `query.blocked`. */
+struct config_blocked {
+    char pattern[CONFIG_TEXT_BYTES], reason[256];
+    char tenant[CONFIG_TENANT_NAME_BYTES]; /* "": of all */
+};
+
 struct config {
     char listen[CONFIG_TEXT_BYTES];
     char data_dir[CONFIG_TEXT_BYTES];
@@ -37,6 +43,8 @@ struct config {
     uint64_t retention_bytes;      /* 0: none */
     struct config_tenant *tenants; /* config_release frees them */
     size_t n_tenants, tenants_cap;
+    struct config_blocked *blocked; /* config_release frees them */
+    size_t n_blocked, blocked_cap;
     uint64_t log_level; /* enum log_level */
     int64_t shutdown_timeout_ms;
     uint64_t shutdown_flush; /* bool */
@@ -114,13 +122,14 @@ struct config_origin {
 };
 
 void config_defaults(struct config *config, struct config_origin *origin);
-/* Frees the tenants; also of a config that an error left half changed. */
+/* Frees tenants and blocked queries; also of a config that an error left half changed. */
 void config_release(struct config *config);
 /* Keys that a tenant may have its own value of, besides retention; NULL past the last. */
 const struct config_key *config_tenant_key_at(size_t i);
 /* Puts a tenant's own values over those of all. False: it has none. */
 bool config_tenant_apply(const struct config *config, struct str tenant, struct config *out);
 bool config_same_tenants(const struct config *a, const struct config *b);
+bool config_same_blocked(const struct config *a, const struct config *b);
 /* Sets one key from its text. ERR_INVALID says what is wrong with the value; the caller adds where. */
 MUST_USE enum err_code config_set(struct config *config, const struct config_key *key,
                                   struct str text, struct err *err);

@@ -197,6 +197,20 @@ static void apply_memory_limits(const struct quipud *q, const struct config *c)
     mem_set_limit(MEM_INGEST, plan.ingest_bytes);
 }
 
+static enum err_code apply_blocked(const struct quipud *q, const struct config *c, struct err *err)
+{
+    struct blocked_query *items =
+        mem_calloc(MEM_TOOLS, MAX_OF(c->n_blocked, (size_t)1), sizeof(*items));
+    if (!items) return err_set(err, ERR_NO_MEMORY, "no memory for the list of blocked queries");
+    for (size_t i = 0; i < c->n_blocked; i++)
+        items[i] =
+            (struct blocked_query){str_of(c->blocked[i].pattern), str_of(c->blocked[i].reason),
+                                   str_of(c->blocked[i].tenant)};
+    enum err_code rc = query_api_set_blocked(q->api, items, c->n_blocked, err);
+    mem_free(items);
+    return rc;
+}
+
 /* After a reload, under the settings' lock. */
 static void apply_settings(void *ctx, const struct config *c)
 {
@@ -212,6 +226,8 @@ static void apply_settings(void *ctx, const struct config *c)
     engine_reconfigure(q->engine, &engine);
     mem_free(overrides);
     apply_memory_limits(q, c);
+    if (q->api && apply_blocked(q, c, &err))
+        log_msg(&q->log, LOG_ERROR, "query.blocked stays as it was", LOG_ERR(&err));
 }
 
 /* ---- start ---- */
@@ -377,7 +393,8 @@ static enum err_code open_api(struct quipud *q, struct err *err)
                                            .flags = settings_flags,
                                            .reload = settings_reload_state,
                                            .ctx = &q->settings};
-    return query_api_new(&q->env, &backend, &api, &q->api, err);
+    rc = query_api_new(&q->env, &backend, &api, &q->api, err);
+    return rc ? rc : apply_blocked(q, c, err);
 }
 
 /* Everything stands: the port serves all routes from now on. */

@@ -16,6 +16,7 @@ static const struct {
     {"tenant", "delete a tenant of a server", cmd_tenant},
     {"verify", "check everything in a data folder, or a server's blocks", cmd_verify},
     {"catalog", "make a damaged catalog anew: quipu catalog rebuild", cmd_catalog},
+    {"explain", "show what a query does, part by part, and what it takes", cmd_explain},
     {"inspect", "show and check a file of the log, or a block", cmd_inspect},
     {"bench", "put load on a server: quipu bench ingest, record, query", cmd_bench},
 };

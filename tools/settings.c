@@ -76,7 +76,13 @@ static void reload_tenants(struct reload *r)
     if (!config_same_tenants(config, &r->next))
         log_msg(r->settings->log, LOG_INFO, "setting changed", LOG_CSTR("key", "tenants"),
                 LOG_U64("from", config->n_tenants), LOG_U64("to", r->next.n_tenants));
+    if (!config_same_blocked(config, &r->next))
+        log_msg(r->settings->log, LOG_INFO, "setting changed", LOG_CSTR("key", "query.blocked"),
+                LOG_U64("from", config->n_blocked), LOG_U64("to", r->next.n_blocked));
     config_release(config);
+    config->blocked = r->next.blocked;
+    config->n_blocked = r->next.n_blocked;
+    config->blocked_cap = r->next.blocked_cap;
     config->tenants = r->next.tenants;
     config->n_tenants = r->next.n_tenants;
     config->tenants_cap = r->next.tenants_cap;
@@ -109,6 +115,8 @@ void settings_get(struct settings *s, struct config *out)
     lock_release(&s->lock);
     out->tenants = NULL; /* a reload may free them */
     out->n_tenants = out->tenants_cap = 0;
+    out->blocked = NULL;
+    out->n_blocked = out->blocked_cap = 0;
 }
 
 bool settings_get_tenant(struct settings *s, struct str tenant, struct config *out)
@@ -121,6 +129,8 @@ bool settings_get_tenant(struct settings *s, struct str tenant, struct config *o
     if (!own) return false;
     config.tenants = NULL; /* a reload may free them */
     config.n_tenants = config.tenants_cap = 0;
+    config.blocked = NULL;
+    config.n_blocked = config.blocked_cap = 0;
     *out = config;
     return true;
 }
@@ -138,6 +148,23 @@ static void print_of_tenant(struct buf *out, const char *name, const struct conf
     char text[CONFIG_TEXT_BYTES];
     config_print(config, config_key_find(str_of(name)), text, sizeof(text));
     buf_printf(out, "    %s: %s\n", name, text);
+}
+
+static void print_blocked(const struct config *config, struct buf *out)
+{
+    if (config->n_blocked) buf_text(out, STR("query.blocked:\n"));
+    for (size_t i = 0; i < config->n_blocked; i++) {
+        const struct config_blocked *b = &config->blocked[i];
+        buf_text(out, STR("  - {pattern: "));
+        put_quoted(out, b->pattern);
+        buf_text(out, STR(", reason: "));
+        put_quoted(out, b->reason);
+        if (b->tenant[0]) {
+            buf_text(out, STR(", tenant: "));
+            put_quoted(out, b->tenant);
+        }
+        buf_text(out, STR("}\n"));
+    }
 }
 
 /* Under the lock. */
@@ -176,6 +203,7 @@ void settings_print_yaml(void *ctx, struct buf *out)
         buf_u8(out, '\n');
     }
     print_tenants(&s->config, out);
+    print_blocked(&s->config, out);
     lock_release(&s->lock);
 }
 

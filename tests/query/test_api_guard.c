@@ -306,13 +306,149 @@ static void test_slow_log(void **state)
     static const char *const PARTS[] = {
         "level=warn msg=\"slow query\" tenant=default query=up kind=range start=0 end=60 step=30 "
         "seconds=1.5 queued=0 ",
-        " select=1.5 ", " series=2 samples=6 ", " outcome=success"};
+        " select=1.5 ", " series=2 samples=6 ", " outcome=success", " plan=select "};
     for (size_t i = 0; i < COUNT_OF(PARTS); i++)
         if (!memmem(lines.p, lines.len, PARTS[i], strlen(PARTS[i])))
             test_fail(__FILE__, __LINE__, "no %s in %.*s", PARTS[i], (int)lines.len,
                       (const char *)lines.p);
     fixture_close(&f);
     buf_release(&lines);
+}
+
+/* --- before it runs -------------------------------------------------------------------------------- */
+
+/* As if there were a million series with ten thousand samples each, of which a matcher finds a tenth. */
+static enum err_code estimate_many(struct query_source *src, const struct matcher *matchers,
+                                   size_t n_matchers, int64_t mint_ms, int64_t maxt_ms,
+                                   uint64_t *series, uint64_t *samples, struct err *err)
+{
+    (void)src, (void)matchers, (void)mint_ms, (void)maxt_ms, (void)err;
+    *series = n_matchers ? 100000 : 1000000;
+    *samples = *series * 10000;
+    return ERR_OK;
+}
+
+static void check_refused(struct fixture *f, const char *query, const char *key)
+{
+    ask(f, &(struct ask){.path = "query_range", .query = query});
+    struct str body = str_from_bytes(buf_bytes(&f->fake.body));
+    if (!key) {
+        if (f->fake.status != 200) test_fail(__FILE__, __LINE__, "%s: %.*s", query, STR_ARG(body));
+    } else if (f->fake.status != 422 ||
+               !memmem(body.p, body.len, "the query was refused before it ran: by estimate", 48) ||
+               !memmem(body.p, body.len, key, strlen(key))) {
+        test_fail(__FILE__, __LINE__, "%s: %u %.*s", query, f->fake.status, STR_ARG(body));
+    }
+    answer_release(f);
+}
+
+static void test_estimate(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct query_limits limits = query_limits_default();
+    fixture_open_with(&f, &limits, 1);
+    f.ops.estimate = estimate_many;
+    /* 100,000 series at 10,001 steps, 1e9 samples. A window of a day holds each at 5,760 of them. */
+    static const char TIMES[] = "start=0&end=150000&step=15";
+    char query[300];
+    static const struct {
+        const char *expr, *key;
+    } CASES[] = {
+        {"sum(rate(up%5B1m%5D))", NULL},
+        {"sum(quantile_over_time(0.5,up%5B1d%5D))", "query.work_max is 1000000000000"},
+        {"abs(up)", "query.samples_max is 50000000"}, /* 1e9 points are held for the answer */
+        {"sum(up)", NULL},
+        {"up==1", NULL}, /* who knows how many are left */
+        {"1", NULL},
+    };
+    for (size_t i = 0; i < COUNT_OF(CASES); i++) {
+        snprintf(query, sizeof query, "query=%s&%s", CASES[i].expr, TIMES);
+        check_refused(&f, query, CASES[i].key);
+    }
+    fixture_close(&f);
+    limits.samples_max = 0;
+    limits.samples_max--;
+    fixture_open_with(&f, &limits, 1);
+    f.ops.estimate = estimate_many;
+    snprintf(query, sizeof query, "query=-up&%s", TIMES);
+    check_refused(&f, query, "query.memory_max is 1073741824 B");
+    fixture_close(&f);
+}
+
+static void test_blocked(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct err err;
+    static const struct blocked_query LIST[] = {
+        {STR("sum by(job) (rate(up[5m]))"), STR("ticket 12"), STR("")},
+        {STR("count.*"), STR(""), STR("default")},
+    };
+    fixture_open(&f);
+    CHECK_OK(query_api_set_blocked(f.api, LIST, COUNT_OF(LIST), &err), &err);
+    /* However it is written. */
+    CHECK_ANSWER(&f, 422, EXECUTION("the query is blocked by query.blocked: ticket 12"),
+                 .path = "query", .query = "query=sum(rate(up%5B300s%5D))by(job)");
+    CHECK_ANSWER(&f, 422, EXECUTION("the query is blocked by query.blocked"), .path = "query",
+                 .query = "query=count(up)");
+    static const char *OTHER[][2] = {{"X-Scope-OrgID", "other"}, {NULL, NULL}};
+    CHECK_DATA(&f, "{\"resultType\":\"vector\",\"result\":[]}", .path = "query",
+               .query = "query=count(up)", .headers = OTHER);
+    ask(&f, &(struct ask){.path = "query", .query = "query=sum(up)"});
+    CHECK_U64(f.fake.status, 200);
+    answer_release(&f);
+    check_metric(&f,
+                 "\nquipu_tenant_queries_refused_total{tenant=\"default\",limit=\"blocked\"} 2\n");
+    CHECK_OK(query_api_set_blocked(f.api, NULL, 0, &err), &err);
+    ask(&f, &(struct ask){.path = "query", .query = "query=count(up)"});
+    CHECK_U64(f.fake.status, 200);
+    answer_release(&f);
+    CHECK(blocked_check(STR("(a"), &err) == ERR_INVALID);
+    CHECK_OK(blocked_check(STR("up[5m]"), &err), &err);
+    fixture_close(&f);
+}
+
+/* --- plans ----------------------------------------------------------------------------------------- */
+
+static void test_explain(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_open(&f);
+#define ESTIMATED(seconds, series, samples, looks, points)                                         \
+    "\"estimated\":{\"seconds\":" seconds ",\"series\":" series ",\"samples\":" samples            \
+    ",\"windowSamples\":" looks ",\"points\":" points "}"
+#define NOTHING ESTIMATED("0", "0", "0", "0", "0")
+#define MEASURED(series, looks, points, bytes)                                                     \
+    ",\"measured\":{\"seconds\":0,\"selfSeconds\":0,\"series\":" series                            \
+    ",\"windowSamples\":" looks ",\"points\":" points ",\"bytes\":" bytes "}"
+    CHECK_DATA(
+        &f,
+        "{\"resultType\":\"vector\",\"result\":[{\"metric\":{},\"value\":[600,\"1\"]}],"
+        "\"explain\":{\"node\":\"vector and scalar \\u003e\",\"expr\":"
+        "\"sum(rate(reqs_total[5m])) \\u003e 0\",\"steps\":1," ESTIMATED("0", "1", "0", "0", "0")
+            MEASURED(
+                "1", "5", "1",
+                "8") ",\"children\":[{\"node\":\"aggregate sum\",\"expr\":"
+                     "\"sum(rate(reqs_total[5m]))\",\"steps\":1," ESTIMATED("0", "1", "0", "0", "0")
+                         MEASURED("1", "5", "1",
+                                  "8") ",\"children\":[{\"node\":\"range function rate\",\"expr\":"
+                                       "\"rate(reqs_total[5m])\",\"steps\":1," NOTHING MEASURED(
+                                           "1", "5", "1",
+                                           "8") ",\"children\":[{\"node\":\"select "
+                                                "range\",\"expr\":\"reqs_total[5m]\","
+                                                "\"steps\":1," NOTHING MEASURED(
+                                                    "1", "0", "0", "0") ",\"children\":[]}]}]}]}}",
+        .path = "query",
+        .query = "query=sum(rate(reqs_total%5B5m%5D))%20%3E%200&time=600&explain=1");
+    f.ops.estimate = estimate_many;
+    CHECK_DATA(&f,
+               "{\"resultType\":\"matrix\",\"result\":[],\"explain\":{\"node\":"
+               "\"select\",\"expr\":\"up\",\"steps\":2," ESTIMATED(
+                   "8.0012", "100000", "1000000000", "200000", "200000") ",\"children\":[]}}",
+               .path = "query_range", .query = "query=up&start=0&end=60&step=60&explain=estimate");
+    fixture_close(&f);
 }
 
 int main(void)
@@ -322,7 +458,8 @@ int main(void)
         cmocka_unit_test(test_tenant_limits),  cmocka_unit_test(test_active),
         cmocka_unit_test(test_cancel),         cmocka_unit_test(test_top),
         cmocka_unit_test(test_top_is_bounded), cmocka_unit_test(test_tenant_metrics),
-        cmocka_unit_test(test_slow_log),
+        cmocka_unit_test(test_slow_log),       cmocka_unit_test(test_estimate),
+        cmocka_unit_test(test_blocked),        cmocka_unit_test(test_explain),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

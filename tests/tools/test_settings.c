@@ -136,7 +136,9 @@ static void printed_yaml_reads_back(void **state)
     setup(&f, argv, 3,
           "data_dir: \"it's # a \\\"dir\\\"\"\nretention: 0\nwal: {sync: off}\n"
           "tenants: {acme: {retention: 90d}, \"it's\": {retention_size: 1GiB, query: {timeout: "
-          "3s}}, b: {}}\n");
+          "3s}}, b: {}}\n"
+          "query.blocked: [{pattern: \"it's.*\", reason: \"#1\"}, {tenant: b, pattern: "
+          "'sum(up)'}]\n");
     struct buf yaml;
     struct config back;
     struct config_origin origin;
@@ -147,10 +149,15 @@ static void printed_yaml_reads_back(void **state)
     CHECK_OK(config_parse(&back, &origin, buf_bytes(&yaml), "printed", &err), &err);
     CHECK_STR(str_of(back.data_dir), "it's # a \"dir\"");
     CHECK(config_same_tenants(&back, &f.settings.config));
+    CHECK_U64(back.n_blocked, 2);
+    CHECK(config_same_blocked(&back, &f.settings.config));
     config_release(&back);
     back.tenants = f.settings.config.tenants;
     back.n_tenants = f.settings.config.n_tenants;
     back.tenants_cap = f.settings.config.tenants_cap;
+    back.blocked = f.settings.config.blocked;
+    back.n_blocked = f.settings.config.n_blocked;
+    back.blocked_cap = f.settings.config.blocked_cap;
     CHECK(memcmp(&back, &f.settings.config, sizeof(back)) == 0);
     buf_reset(&yaml);
     settings_print_retention(&f.settings, &yaml);
