@@ -295,8 +295,7 @@ const char *mem_owner_name(enum mem_owner owner)
         [MEM_BASE] = "base",       [MEM_HTTP] = "http",       [MEM_WAL] = "wal",
         [MEM_STORAGE] = "storage", [MEM_CATALOG] = "catalog", [MEM_REGISTRY] = "registry",
         [MEM_HEAD] = "head",       [MEM_INGEST] = "ingest",   [MEM_QUERY] = "query",
-        [MEM_TOOLS] = "tools",
-        [MEM_RESULTS] = "results",
+        [MEM_TOOLS] = "tools",     [MEM_RESULTS] = "results",
     };
     return (unsigned)owner < MEM_OWNERS_N ? names[owner] : "unknown";
 }

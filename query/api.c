@@ -296,6 +296,13 @@ enum err_code query_api_new(const struct env *env, const struct query_api_backen
         err_context(err, "CORS origin");
         return rc;
     }
+    rc = result_cache_new(config->cache_bytes_max, env->metrics, &api->cache, err);
+    if (rc) {
+        regex_free(api->cors_origin);
+        mem_free(api);
+        return rc;
+    }
+    atomic_init(&api->cache_fresh_ms, config->cache_fresh_ms);
     make_metrics(api);
     rwlock_init(&api->blocked_lock, LOCK_LEAF);
     active_init(&api->active);
@@ -308,6 +315,7 @@ enum err_code query_api_new(const struct env *env, const struct query_api_backen
 void query_api_free(struct query_api *api)
 {
     if (!api) return;
+    result_cache_free(api->cache);
     blocked_list_free(api->blocked);
     rwlock_destroy(&api->blocked_lock);
     active_release(&api->active);
@@ -315,6 +323,12 @@ void query_api_free(struct query_api *api)
     query_tenants_release(&api->tenants);
     regex_free(api->cors_origin);
     mem_free(api);
+}
+
+void query_api_set_cache(struct query_api *api, size_t bytes_max, int64_t fresh_ms)
+{
+    atomic_store_explicit(&api->cache_fresh_ms, fresh_ms, memory_order_relaxed);
+    result_cache_set_max(api->cache, bytes_max);
 }
 
 enum err_code query_api_set_blocked(struct query_api *api, const struct blocked_query *items,

@@ -52,6 +52,8 @@ struct query_api_config {
     /* What a tenant has of its own, on top of those. NULL: nothing */
     void (*tenant_limits)(void *ctx, struct str tenant, struct query_limits *limits);
     void *limits_ctx;
+    size_t cache_bytes_max;  /* of answers that are kept (result_cache.h); 0: none */
+    int64_t cache_fresh_ms;  /* steps younger than this are not kept */
     size_t tenants_max;      /* 1; more: X-Scope-OrgID: a|b asks for so many tenants at once */
     struct pool *pool;       /* the evaluator's; NULL: none */
     struct engine *engine;   /* for /api/v1/admin/tsdb/…; NULL: those answer 503 */
@@ -71,6 +73,9 @@ void query_api_free(struct query_api *api);
 MUST_USE enum err_code query_api_set_blocked(struct query_api *api,
                                              const struct blocked_query *items, size_t n,
                                              struct err *err);
+
+/* Of the cache of answers; may change at any time. */
+void query_api_set_cache(struct query_api *api, size_t bytes_max, int64_t fresh_ms);
 
 /* Fills `out` with the routes; returns how many. */
 #define QUERY_API_ROUTES_MAX 48

@@ -7,6 +7,7 @@
 #include "query/json.h"
 #include "query/parser.h"
 #include "query/regex.h"
+#include "query/result_cache.h"
 
 enum api_error {
     API_BAD_DATA,
@@ -30,7 +31,9 @@ struct query_api {
     struct active_queries active;
     struct top_queries top;
     struct query_tenants tenants;
-    struct rwlock blocked_lock; /* rank LOCK_LEAF; guards the next */
+    struct result_cache *cache;
+    _Atomic int64_t cache_fresh_ms; /* relaxed: a setting */
+    struct rwlock blocked_lock;     /* rank LOCK_LEAF; guards the next */
     struct blocked_list *blocked;
 };
 

@@ -126,7 +126,11 @@ static enum err_code run(struct query_call *q, struct query_limits limits,
                             .tenant = call->tenant,
                             .progress = &q->active.progress,
                             .plan_short = limits.slow_ms ? &q->plan_short : NULL};
-    return query_run(&env, &q->request, out, &call->err);
+    struct query_api *api = call->api;
+    int64_t fresh_ms = atomic_load_explicit(&api->cache_fresh_ms, memory_order_relaxed);
+    bool cached = !http_param(&call->params, "nocache").len;
+    return result_cache_run(cached ? api->cache : NULL, clock_wall_ms(clock) - fresh_ms, &env,
+                            &q->request, out, &call->err);
 }
 
 static void put_seconds(struct buf *out, const char *name, int64_t ns)
@@ -148,8 +152,11 @@ static void put_stats(struct buf *out, const struct query_stats *s, int64_t queu
     put_seconds(out, "execQueueTime", queued_ns);
     buf_u8(out, ',');
     put_seconds(out, "execTotalTime", queued_ns + s->total_ns);
-    buf_printf(out, "},\"samples\":{\"totalQueryableSamples\":%llu,\"peakSamples\":%llu}}",
+    buf_printf(out, "},\"samples\":{\"totalQueryableSamples\":%llu,\"peakSamples\":%llu}",
                (unsigned long long)s->samples, (unsigned long long)s->samples_peak);
+    if (s->steps_cached)
+        buf_printf(out, ",\"cache\":{\"steps\":%llu}", (unsigned long long)s->steps_cached);
+    buf_u8(out, '}');
 }
 
 static void answer(struct query_call *q, struct query_result *result, int64_t queued_ns)
@@ -207,20 +214,20 @@ static void log_slow(const struct query_call *q, const struct query_record *r,
     struct str plan = str_from_bytes(buf_bytes(&q->plan_short));
     plan.len = MIN_OF(plan.len, (size_t)SLOW_TEXT_BYTES_MAX);
     double queued = (double)(q->active.since_ns - call->req->start_mono_ns) / 1e9;
-    log_msg(call->api->env.log, LOG_WARN, "slow query", LOG_STR("tenant", r->tenant),
-            LOG_STR("query", text), LOG_CSTR("kind", r->is_range ? "range" : "instant"),
-            LOG_DOUBLE("start", (double)request->start_ms / 1000),
-            LOG_DOUBLE("end", (double)request->end_ms / 1000),
-            LOG_DOUBLE("step", (double)request->step_ms / 1000), LOG_DOUBLE("seconds", r->seconds),
-            LOG_DOUBLE("queued", MAX_OF(queued, 0.0)),
-            LOG_DOUBLE("parse", (double)s->parse_ns / 1e9),
-            LOG_DOUBLE("select", (double)s->select_ns / 1e9),
-            LOG_DOUBLE("evaluate", (double)s->eval_ns / 1e9), LOG_U64("series", r->series),
-            LOG_U64("samples", r->samples), LOG_U64("peak_samples", s->samples_peak),
-            LOG_U64("memory",
-                    atomic_load_explicit(&q->active.progress.memory_bytes, memory_order_relaxed)),
-            LOG_U64("bytes", call->n_sent + call->out.len), LOG_STR("plan", plan),
-            LOG_CSTR("outcome", api_outcome_name(outcome)));
+    log_msg(
+        call->api->env.log, LOG_WARN, "slow query", LOG_STR("tenant", r->tenant),
+        LOG_STR("query", text), LOG_CSTR("kind", r->is_range ? "range" : "instant"),
+        LOG_DOUBLE("start", (double)request->start_ms / 1000),
+        LOG_DOUBLE("end", (double)request->end_ms / 1000),
+        LOG_DOUBLE("step", (double)request->step_ms / 1000), LOG_DOUBLE("seconds", r->seconds),
+        LOG_DOUBLE("queued", MAX_OF(queued, 0.0)), LOG_DOUBLE("parse", (double)s->parse_ns / 1e9),
+        LOG_DOUBLE("select", (double)s->select_ns / 1e9),
+        LOG_DOUBLE("evaluate", (double)s->eval_ns / 1e9), LOG_U64("series", r->series),
+        LOG_U64("samples", r->samples), LOG_U64("peak_samples", s->samples_peak),
+        LOG_U64("memory",
+                atomic_load_explicit(&q->active.progress.memory_bytes, memory_order_relaxed)),
+        LOG_U64("cached_steps", s->steps_cached), LOG_U64("bytes", call->n_sent + call->out.len),
+        LOG_STR("plan", plan), LOG_CSTR("outcome", api_outcome_name(outcome)));
 }
 
 static void keep_record(struct query_call *q, const struct query_stats *stats, size_t outcome)

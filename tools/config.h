@@ -83,6 +83,8 @@ struct config {
     int64_t query_slow_ms;
     uint64_t query_tenant_concurrency;
     int64_t query_queue_timeout_ms;
+    uint64_t query_cache_bytes;
+    int64_t query_cache_fresh_ms;
 };
 
 enum config_type {

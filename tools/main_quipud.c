@@ -226,6 +226,9 @@ static void apply_settings(void *ctx, const struct config *c)
     engine_reconfigure(q->engine, &engine);
     mem_free(overrides);
     apply_memory_limits(q, c);
+    if (q->api)
+        query_api_set_cache(q->api, memory_plan_make(c, q->system).results_bytes,
+                            c->query_cache_fresh_ms);
     if (q->api && apply_blocked(q, c, &err))
         log_msg(&q->log, LOG_ERROR, "query.blocked stays as it was", LOG_ERR(&err));
 }
@@ -273,7 +276,8 @@ static void log_memory_plan(struct quipud *q)
             LOG_U64("flush", p.work_bytes), LOG_U64("page_cache", p.page_cache_bytes),
             LOG_U64("log_queue", p.wal_queue_bytes), LOG_U64("bodies", p.inflight_bytes),
             LOG_U64("writes", p.ingest_bytes), LOG_U64("queries", p.query_bytes_all),
-            LOG_U64("one_query", p.query_bytes_each), LOG_U64("connections", p.connections_max));
+            LOG_U64("cached_answers", p.results_bytes), LOG_U64("one_query", p.query_bytes_each),
+            LOG_U64("connections", p.connections_max));
     if (p.allowed_bytes && p.limit_bytes > p.allowed_bytes)
         log_msg(&q->log, LOG_WARN, "memory.limit is more than the system allows",
                 LOG_U64("limit", p.limit_bytes), LOG_U64("allowed", p.allowed_bytes));
@@ -381,6 +385,8 @@ static enum err_code open_api(struct quipud *q, struct err *err)
     api.tenant_limits = query_tenant_limits;
     api.limits_ctx = q;
     api.pool = q->compute;
+    api.cache_bytes_max = memory_plan_make(c, q->system).results_bytes;
+    api.cache_fresh_ms = c->query_cache_fresh_ms;
     api.cors_origin = c->http_cors_origin;
     api.tenants_max = (size_t)c->query_tenants_max;
     api.engine = q->engine;

@@ -17,6 +17,8 @@
 #define WORK_PERCENT                                                                               \
     12 /* a flush lists the series and gathers a block's index: about a quarter of the registry */
 #define QUERY_PERCENT 12
+#define RESULTS_PERCENT 2
+#define RESULTS_BYTES_MAX (64 * MIB)
 #define INGEST_PERCENT 6
 #define WAL_QUEUE_PERCENT 4
 #define BODIES_PERCENT 4
@@ -70,6 +72,8 @@ struct memory_plan memory_plan_make(const struct config *c, struct memory_limit 
     p.ingest_bytes = clamp(percent * INGEST_PERCENT, 3 * MIB, GIB);
     /* A body unpacked, its columns, and what they grew out of. */
     p.message_bytes = MIN_OF(p.ingest_bytes / 3, 32 * MIB);
+    p.results_bytes =
+        set_or(c->query_cache_bytes, MIN_OF(percent * RESULTS_PERCENT, RESULTS_BYTES_MAX));
     p.query_bytes_all = set_or(c->query_memory_all_bytes, percent * QUERY_PERCENT);
     p.query_bytes_each = set_or(c->query_memory_bytes_max, MIN_OF(p.query_bytes_all / 4 * 3, GIB));
     return p;
@@ -79,5 +83,6 @@ uint64_t memory_plan_sum(const struct memory_plan *p)
 {
     uint64_t live = MAX_OF(p->live_bytes, MAX_OF(p->head_bytes, p->registry_bytes));
     return p->process_bytes + live + p->work_bytes + p->page_cache_bytes +
-           p->wal_queue_bytes / 2 * 3 + p->inflight_bytes + p->ingest_bytes + p->query_bytes_all;
+           p->wal_queue_bytes / 2 * 3 + p->inflight_bytes + p->ingest_bytes + p->query_bytes_all +
+           p->results_bytes;
 }

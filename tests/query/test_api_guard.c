@@ -451,6 +451,53 @@ static void test_explain(void **state)
     fixture_close(&f);
 }
 
+/* --- the cache of answers -------------------------------------------------------------------------- */
+
+static void settle(struct query_source *src, int64_t until_ms, uint64_t *identity, uint64_t *number)
+{
+    (void)src, (void)until_ms;
+    *identity = *number = 1;
+}
+
+static int64_t never_changed(struct query_source *src, uint64_t number)
+{
+    (void)src, (void)number;
+    return INT64_MAX;
+}
+
+static void check_cached(struct fixture *f, const char *query, const char *text)
+{
+    ask(f, &(struct ask){.path = "query_range", .query = query});
+    struct str body = str_from_bytes(buf_bytes(&f->fake.body));
+    const char *at = memmem(body.p, body.len, "\"cache\":", 8);
+    if (f->fake.status != 200 || (text && !memmem(body.p, body.len, text, strlen(text))) ||
+        (!text && at))
+        test_fail(__FILE__, __LINE__, "%s: %.*s", query, STR_ARG(body));
+    answer_release(f);
+}
+
+static void test_cache(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct query_api_config config = query_api_config_default();
+    config.cache_bytes_max = 1 << 20;
+    config.cache_fresh_ms = 120000;
+    fixture_open_config(&f, &config);
+    f.ops.settle = settle;
+    f.ops.changed_since = never_changed;
+    static const char QUERY[] = "query=up&start=0&end=600&step=60&stats=all";
+    check_cached(&f, QUERY, NULL);
+    /* It is 600 s, and what is younger than two minutes is not kept. */
+    check_cached(&f, QUERY, "},\"cache\":{\"steps\":9}}");
+    check_cached(&f, "query=up&start=0&end=600&step=60&stats=all&nocache=1", NULL);
+    check_metric(&f, "\nquipu_query_cache_requests_total{result=\"partial\"} 1\n");
+    check_metric(&f, "\nquipu_query_cache_steps_total{source=\"cache\"} 9\n");
+    query_api_set_cache(f.api, 0, 0);
+    check_cached(&f, QUERY, NULL);
+    fixture_close(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -460,6 +507,7 @@ int main(void)
         cmocka_unit_test(test_top_is_bounded), cmocka_unit_test(test_tenant_metrics),
         cmocka_unit_test(test_slow_log),       cmocka_unit_test(test_estimate),
         cmocka_unit_test(test_blocked),        cmocka_unit_test(test_explain),
+        cmocka_unit_test(test_cache),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
