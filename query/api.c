@@ -396,6 +396,7 @@ size_t query_api_routes(struct query_api *api, struct http_route out[QUERY_API_R
         {"/api/v1/status/walreplay", HTTP_GET, false, query_api_walreplay},
         {"/api/v1/read", HTTP_POST, true, api_on_read},
         {"/version", HTTP_GET, false, api_on_version},
+        {"/api/v1/export", HTTP_GET | HTTP_POST, true, api_on_export},
         {"/federate", HTTP_GET, true, api_on_federate},
     };
     static_assert(COUNT_OF(ROUTES) <= QUERY_API_ROUTES_MAX, "the caller's array is large enough");

@@ -153,6 +153,7 @@ void api_on_series(void *ctx, struct http_request *req);
 void api_on_series_delete(void *ctx, struct http_request *req);
 void api_on_labels(void *ctx, struct http_request *req);
 void api_on_label_values(void *ctx, struct http_request *req);
+void api_on_export(void *ctx, struct http_request *req);
 void api_on_federate(void *ctx, struct http_request *req);
 void api_on_read(void *ctx, struct http_request *req);
 void api_on_metadata(void *ctx, struct http_request *req);
