@@ -18,6 +18,7 @@
 #include "engine/disk_room.h"
 #include "engine/engine.h"
 #include "engine/tenant_header.h"
+#include "ingest/import.h"
 #include "ingest/remote_write.h"
 #include "query/api.h"
 #include "query/matcher_regex.h"
@@ -40,6 +41,7 @@ struct quipud {
     struct server *server;
     struct engine *engine;
     struct remote_write *remote_write;
+    struct import *import;
     struct pool *compute; /* helps the threads that run queries; NULL on one processor */
     struct query_api *api;
     char hostname[256], cwd[1024];
@@ -354,7 +356,7 @@ static enum err_code start(struct quipud *q, struct err *err)
     return ERR_OK;
 }
 
-static enum err_code open_remote_write(struct quipud *q, struct err *err)
+static enum err_code open_writes(struct quipud *q, struct err *err)
 {
     const struct config *c = &q->settings.config;
     struct memory_plan plan = memory_plan_make(c, q->system);
@@ -364,7 +366,9 @@ static enum err_code open_remote_write(struct quipud *q, struct err *err)
     r.labels.labels_max = c->limits_labels_max;
     r.labels.name_bytes_max = c->limits_label_name_bytes_max;
     r.labels.value_bytes_max = c->limits_label_value_bytes_max;
-    return remote_write_new(&q->env, q->engine, &r, &q->remote_write, err);
+    struct import_config i = {.memory_bytes_max = r.memory_bytes_max, .labels = r.labels};
+    enum err_code rc = remote_write_new(&q->env, q->engine, &r, &q->remote_write, err);
+    return rc ? rc : import_new(&q->env, q->engine, &i, &q->import, err);
 }
 
 static enum err_code open_api(struct quipud *q, struct err *err)
@@ -412,7 +416,7 @@ static enum err_code go_ready(struct quipud *q, struct err *err)
         if (err->code != ERR_NO_SPACE || engine_count_tenants(q->engine) == 0) return err->code;
         log_msg(&q->log, LOG_WARN, "started without space for writes", LOG_ERR(err));
     }
-    enum err_code rc = open_remote_write(q, err);
+    enum err_code rc = open_writes(q, err);
     if (!rc) rc = open_api(q, err);
     if (rc) return rc;
     struct http_route api[QUERY_API_ROUTES_MAX];
@@ -421,6 +425,8 @@ static enum err_code go_ready(struct quipud *q, struct err *err)
         {"/-/reload", HTTP_GET | HTTP_HEAD | HTTP_POST | HTTP_PUT | HTTP_DELETE, true, on_reload,
          q},
         {"/api/v1/write", HTTP_POST, false, remote_write_handle, q->remote_write},
+        {"/api/v1/import", HTTP_POST, true, import_handle_jsonl, q->import},
+        {"/api/v1/import/prometheus", HTTP_POST, true, import_handle_text, q->import},
     };
     struct server_routes tables[] = {{own, COUNT_OF(own)}, {api, query_api_routes(q->api, api)}};
     rc = server_ready(q->server, tables, COUNT_OF(tables), query_api_options, q->api, err);
@@ -443,6 +449,7 @@ static enum err_code stop(struct quipud *q, struct err *err)
     server_close(q->server); /* no handler runs any more, so what they use may go */
     query_api_free(q->api);
     pool_free(q->compute);
+    import_free(q->import);
     remote_write_free(q->remote_write);
     enum err_code rc = engine_close(q->engine, config.shutdown_flush, err);
     if (!rc) log_msg(&q->log, LOG_INFO, "stopped");
