@@ -87,6 +87,32 @@ enum err_code cli_parse(const struct cli_command *command, int argc, char **argv
     return ERR_OK;
 }
 
+enum err_code cli_take_repeated(int *argc, char **argv, const char *name, const char **values,
+                                size_t max, size_t *n, struct err *err)
+{
+    int to = 1;
+    size_t len = strlen(name);
+    bool options = true;
+    *n = 0;
+    for (int i = 1; i < *argc; i++) {
+        const char *arg = argv[i], *value = NULL;
+        options &= strcmp(arg, "--") != 0;
+        bool named = options && strncmp(arg, "--", 2) == 0 && strncmp(arg + 2, name, len) == 0;
+        if (named && arg[2 + len] == '=')
+            value = arg + len + 3;
+        else if (named && !arg[2 + len] && i + 1 < *argc)
+            value = argv[++i];
+        if (!value) {
+            argv[to++] = argv[i];
+            continue;
+        }
+        if (*n == max) return err_set(err, ERR_INVALID, "more than %zu times --%s", max, name);
+        values[(*n)++] = value;
+    }
+    *argc = to;
+    return ERR_OK;
+}
+
 void cli_help(const struct cli_command *command, FILE *out)
 {
     fprintf(out, "usage: quipu %s\n\n%s\n", command->usage, command->doc);

@@ -32,6 +32,10 @@ struct cli_command {
 MUST_USE enum err_code cli_parse(const struct cli_command *command, int argc, char **argv,
                                  char **args, size_t args_max, size_t *n_args, bool *helped,
                                  struct err *err);
+/* Takes every --NAME VALUE out of argv, for an option that may come several times. ERR_INVALID past `max` of them. */
+MUST_USE enum err_code cli_take_repeated(int *argc, char **argv, const char *name,
+                                         const char **values, size_t max, size_t *n,
+                                         struct err *err);
 void cli_help(const struct cli_command *command, FILE *out);
 
 /* "12.3M", "4.56k", "789": three digits that matter. Returns buf. */

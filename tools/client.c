@@ -9,7 +9,9 @@
 struct client {
     CURL *curl;
     struct curl_slist *headers;
-    struct client_answer *answer; /* of the call under way */
+    struct client_answer *answer;               /* of the call under way */
+    bool (*take)(void *ctx, struct bytes part); /* of the call under way; NULL: into the answer */
+    void *take_ctx;
     char error[CURL_ERROR_SIZE];
 };
 
@@ -23,6 +25,10 @@ static size_t take_body(char *p, size_t size, size_t n, void *ctx)
 {
     struct client *client = ctx;
     struct buf *body = &client->answer->body;
+    long status = 0;
+    curl_easy_getinfo(client->curl, CURLINFO_RESPONSE_CODE, &status);
+    if (client->take && status == 200)
+        return client->take(client->take_ctx, bytes_of(p, size * n)) ? size * n : 0;
     if (body->len + size * n > ANSWER_BYTES_MAX) return 0;
     buf_put(body, p, size * n);
     return body->failed ? 0 : size * n;
@@ -108,6 +114,17 @@ enum err_code client_ask(struct client *client, const char *url, const struct by
                            ? ERR_INVALID
                            : ERR_IO;
     return err_set(err, rc, "%s: %s", url, why);
+}
+
+enum err_code client_ask_streamed(struct client *client, const char *url, const struct bytes *post,
+                                  bool (*take)(void *ctx, struct bytes part), void *ctx,
+                                  struct client_answer *answer, struct err *err)
+{
+    client->take = take;
+    client->take_ctx = ctx;
+    enum err_code rc = client_ask(client, url, post, answer, err);
+    client->take = NULL;
+    return rc;
 }
 
 void client_param(struct buf *out, const char *name, struct str value)

@@ -21,6 +21,11 @@ void client_free(struct client *client); /* NULL: no-op */
  * caller once (client_answer_init) and reused. */
 MUST_USE enum err_code client_ask(struct client *client, const char *url, const struct bytes *post,
                                   struct client_answer *answer, struct err *err);
+/* The same; the body of a 200 is not kept, but goes to take(ctx, part) as it comes. False ends the call: ERR_IO. */
+MUST_USE enum err_code client_ask_streamed(struct client *client, const char *url,
+                                           const struct bytes *post,
+                                           bool (*take)(void *ctx, struct bytes part), void *ctx,
+                                           struct client_answer *answer, struct err *err);
 void client_answer_init(struct client_answer *answer);
 void client_answer_release(struct client_answer *answer);
 

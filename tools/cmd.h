@@ -11,6 +11,8 @@ enum exit_code cmd_tenant(int argc, char **argv);
 enum exit_code cmd_verify(int argc, char **argv);
 enum exit_code cmd_catalog(int argc, char **argv);
 enum exit_code cmd_explain(int argc, char **argv);
+enum exit_code cmd_export(int argc, char **argv);
+enum exit_code cmd_import(int argc, char **argv);
 enum exit_code cmd_inspect(int argc, char **argv);
 
 #endif

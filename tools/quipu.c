@@ -17,6 +17,8 @@ static const struct {
     {"verify", "check everything in a data folder, or a server's blocks", cmd_verify},
     {"catalog", "make a damaged catalog anew: quipu catalog rebuild", cmd_catalog},
     {"explain", "show what a query does, part by part, and what it takes", cmd_explain},
+    {"export", "write the samples of series as text", cmd_export},
+    {"import", "bring samples in from files, or from a Prometheus", cmd_import},
     {"inspect", "show and check a file of the log, or a block", cmd_inspect},
     {"bench", "put load on a server: quipu bench ingest, record, query", cmd_bench},
 };
