@@ -4,7 +4,7 @@
 #include <inttypes.h>
 
 #define AUTO_BYTES (UINT64_C(64) << 20)
-#define AUTO_SHARE 100
+#define AUTO_SHARE 20
 #define SHARE_MIN 10 /* a set size is at most this part of the disk, and so is the margin */
 #define USEFUL_BYTES (UINT64_C(64) << 10) /* less would not even take a catalog's transaction */
 /* Beside the reserve before writes go on: the log grows by 4 MiB at a time, and a disk that is full again at once helps

@@ -15,7 +15,7 @@
 #include "base/lock.h"
 #include "base/metric.h"
 
-/* As reserve_bytes_max: 64 MiB, or a hundredth of a small disk. Any other is at most a tenth of the disk. */
+/* As reserve_bytes_max: 64 MiB, or a twentieth of a small disk. Any other is at most a tenth of the disk. */
 #define DISK_RESERVE_AUTO UINT64_MAX
 #define DISK_RESERVE_NAME "RESERVE"
 

@@ -76,7 +76,7 @@ static const struct config_key keys[] = {
      "Checked and decompressed pages of blocks kept in memory."},
     {"storage.reserve", CONFIG_SIZE, KEY(storage_reserve_bytes), "auto", 0, 1024 * GIB, NULL, false,
      "Space held in a file for the day when the disk is full, at most a tenth of it. auto: 64 MiB, "
-     "or 1 % of a small disk. 0: none."},
+     "or 5 % of a small disk. 0: none."},
 
     {"limits.future_max", CONFIG_DURATION, KEY(limits_future_max_ms), "10m", 0, YEARS, NULL, true,
      "Samples further ahead of the server's clock are refused with 400."},

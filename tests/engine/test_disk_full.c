@@ -217,7 +217,7 @@ static void test_no_reserve(void **state)
     full_close(&x);
 }
 
-/* A tenth of the disk at most, a hundredth by itself; and a reserve that is not wanted any more goes. */
+/* A tenth of the disk at most, a twentieth by itself; and a reserve that is not wanted any more goes. */
 static void test_size(void **state)
 {
     (void)state;
@@ -226,7 +226,7 @@ static void test_size(void **state)
     CHECK(has_reserve(&x, DISK_BYTES / 10));
     x.f.config.reserve_bytes_max = DISK_RESERVE_AUTO;
     fixture_reopen(&x.f, false);
-    CHECK(has_reserve(&x, DISK_BYTES / 100));
+    CHECK(has_reserve(&x, DISK_BYTES / 20));
     x.f.config.reserve_bytes_max = 0;
     fixture_reopen(&x.f, false);
     CHECK(!io_exists(x.f.env.io, "/data/" DISK_RESERVE_NAME));
