@@ -342,6 +342,15 @@ static enum err_code check_schema(struct catalog *c, struct err *err)
     return make_schema(c, version, err);
 }
 
+/* Of pages to come, in this file or in a copy. After PRAGMA page_size, which forgets it. */
+static enum err_code reserve_bytes(struct catalog *c, struct err *err)
+{
+    int reserved = SQLITE_VFS_RESERVED_BYTES;
+    if (sqlite3_file_control(c->db, "main", SQLITE_FCNTL_RESERVE_BYTES, &reserved))
+        return db_fail(c, "leaving room for checksums", err);
+    return ERR_OK;
+}
+
 static enum err_code open_db(struct catalog *c, const struct env *env, struct err *err)
 {
     rng_seed(&c->rng, rng_u64(env->rng));
@@ -351,16 +360,15 @@ static enum err_code open_db(struct catalog *c, const struct env *env, struct er
     int flags = c->to_read ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
     if (sqlite3_open_v2(c->path, &c->db, flags | SQLITE_OPEN_NOMUTEX, sqlite_vfs_name(c->vfs)))
         return db_fail(c, "opening", err);
-    int reserved = SQLITE_VFS_RESERVED_BYTES;
-    if (sqlite3_file_control(c->db, "main", SQLITE_FCNTL_RESERVE_BYTES, &reserved))
-        return db_fail(c, "opening", err);
     sqlite3_extended_result_codes(c->db, 1);
     sqlite3_busy_timeout(c->db, BUSY_TIMEOUT_MS);
     sqlite3_db_config(c->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
     if (c->to_read) return db_exec(c, "PRAGMA locking_mode = EXCLUSIVE", err);
     /* Exclusive: the engine's lock keeps others out anyway, and the WAL needs no shared memory then. */
+    rc = db_exec(c, "PRAGMA page_size = 4096", err);
+    if (!rc) rc = reserve_bytes(c, err);
+    if (rc) return rc;
     return db_exec(c,
-                   "PRAGMA page_size = 4096;"
                    "PRAGMA locking_mode = EXCLUSIVE;"
                    "PRAGMA journal_mode = WAL;"
                    "PRAGMA synchronous = FULL;"
@@ -405,6 +413,7 @@ static enum err_code copy_with_checksums(struct catalog *c, const char *to, stru
     struct query q;
     /* The copy must not lack what only the WAL has; and afterwards there is none that could be taken for the copy's. */
     enum err_code rc = db_exec(c, "PRAGMA journal_mode = DELETE", err);
+    if (!rc) rc = reserve_bytes(c, err);
     if (rc) return rc;
     rc = query_init(&q, c, "copying the catalog", "VACUUM INTO ?1", err);
     if (!rc) {
