@@ -212,6 +212,10 @@ static void test_no_ops(void **state)
     CHECK_U64(stats.tombstones, 1);
     CHECK_U64(clean(&f, NULL).tombstones, 1);
     CHECK_U64(clean(&f, NULL).tombstones, 0);
+    static struct matcher_set sets[10001]; /* one more than are kept */
+    CHECK_ERR(tenant_delete(t, sets, COUNT_OF(sets), 0, 100, &f.err), ERR_LIMIT);
+    tenant_tombstone_stats(t, &stats);
+    CHECK_U64(stats.tombstones, 0);
     fixture_close(&f);
 }
 
