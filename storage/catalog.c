@@ -561,6 +561,34 @@ void catalog_close(struct catalog *c)
     mem_free(c);
 }
 
+/* ---- a copy ---- */
+
+static enum err_code vacuum_into(struct catalog *c, const char *path, struct err *err)
+{
+    struct query q;
+    enum err_code rc = query_init(&q, c, "copying", "VACUUM INTO ?1", err);
+    if (!rc) {
+        query_str(&q, str_of(path));
+        rc = query_run(&q, err);
+    }
+    query_release(&q);
+    return rc;
+}
+
+enum err_code catalog_copy(struct catalog *c, const char *path, catalog_moment_fn *moment,
+                           void *ctx, struct err *err)
+{
+    lock_take(&c->lock);
+    enum err_code rc = vacuum_into(c, path, err);
+    if (!rc) moment(ctx);
+    lock_release(&c->lock);
+    struct file *file = NULL;
+    if (!rc) rc = io_open(c->env.io, path, IO_READ | IO_WRITE, &file, err);
+    if (!rc) rc = file_sync(file, err); /* SQLite need not have done so */
+    file_close(file);
+    return rc ? err_context(err, "copying the catalog to %s", path) : ERR_OK;
+}
+
 /* ---- tenants ---- */
 
 #define TENANT_COLUMNS "name, incarnation, flushed_pos, next_sequence, created_ms"

@@ -22,6 +22,12 @@ void catalog_close(struct catalog *catalog); /* NULL: no-op */
  * cannot be written is logged and counted, and tried again. */
 void catalog_keep(struct catalog *catalog, bool closing);
 
+/* A copy as one file, complete and durable, at `path`, which must not exist. `moment` runs before anything of the catalog
+ * can change again: what it notes is of the copy's moment. It may take locks of higher rank than LOCK_CATALOG. */
+typedef void catalog_moment_fn(void *ctx);
+MUST_USE enum err_code catalog_copy(struct catalog *catalog, const char *path,
+                                    catalog_moment_fn *moment, void *ctx, struct err *err);
+
 struct catalog_tenant {
     struct str name;
     uint64_t incarnation;   /* unique for all time in this catalog, never reused */
