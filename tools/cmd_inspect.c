@@ -54,7 +54,7 @@ struct wal_sum {
     uint64_t n, n_bad;
     struct {
         uint64_t n, stored_bytes, raw_bytes;
-    } by_type[WAL_CHECKPOINT + 1];
+    } by_type[WAL_TYPE_LAST + 1];
 };
 
 static bool on_item(void *ctx, const struct wal_inspect_item *item)
@@ -66,7 +66,7 @@ static bool on_item(void *ctx, const struct wal_inspect_item *item)
         return true;
     }
     sum->n++;
-    size_t type = item->type <= WAL_CHECKPOINT ? (size_t)item->type : 0;
+    size_t type = item->type <= WAL_TYPE_LAST ? (size_t)item->type : 0;
     sum->by_type[type].n++;
     sum->by_type[type].stored_bytes += item->stored_bytes;
     sum->by_type[type].raw_bytes += item->raw_bytes;
@@ -87,7 +87,7 @@ static enum err_code inspect_wal(const char *path, bool list, bool *bad, struct 
     printf("log segment, version %u, first position %" PRIu64 ", %s\n", info.version, info.base_pos,
            cli_human_bytes((double)info.file_bytes, size, sizeof(size)));
     printf("%-12s %10s %14s %14s\n", "record", "count", "stored bytes", "decompressed");
-    for (size_t type = 0; type <= WAL_CHECKPOINT; type++) {
+    for (size_t type = 0; type <= WAL_TYPE_LAST; type++) {
         if (!sum.by_type[type].n) continue;
         printf("%-12s %10" PRIu64 " %14" PRIu64 " %14" PRIu64 "\n",
                type ? wal_type_name((enum wal_type)type) : "?", sum.by_type[type].n,

@@ -274,3 +274,18 @@ enum err_code wal_record_incarnation(struct bytes payload, uint64_t *incarnation
     if (r.failed) return err_set(err, ERR_CORRUPT, "record without an incarnation");
     return ERR_OK;
 }
+
+void wal_encode_time(uint8_t out[WAL_TIME_BYTES], int64_t t_ms)
+{
+    out[0] = out[1] = 0; /* incarnation, n */
+    put_u64_le(out + 2, (uint64_t)t_ms);
+}
+
+enum err_code wal_decode_time(struct bytes payload, int64_t *t_ms, struct err *err)
+{
+    struct reader r = reader_init(payload);
+    uint64_t incarnation = reader_varint(&r), n = reader_varint(&r);
+    *t_ms = (int64_t)reader_u64(&r);
+    if (incarnation || n) return err_set(err, ERR_CORRUPT, "a time mark of a tenant");
+    return reader_finish(&r, err);
+}

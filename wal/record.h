@@ -43,6 +43,11 @@ void wal_encode_histograms(struct buf *out, const struct wal_histograms *histogr
 MUST_USE enum err_code wal_decode_histograms(struct bytes payload, struct arena *arena,
                                              struct wal_histograms *out, struct err *err);
 
+/* WAL_TIME: when the records that follow were appended (wall clock). Of no tenant: its incarnation is 0. */
+#define WAL_TIME_BYTES 10
+void wal_encode_time(uint8_t out[WAL_TIME_BYTES], int64_t t_ms);
+MUST_USE enum err_code wal_decode_time(struct bytes payload, int64_t *t_ms, struct err *err);
+
 /* The incarnation alone, to skip a record early. */
 MUST_USE enum err_code wal_record_incarnation(struct bytes payload, uint64_t *incarnation,
                                               struct err *err);

@@ -330,7 +330,7 @@ static bool head_plausible(const struct segment_reader *r, uint64_t off,
                            const struct record_head *h)
 {
     uint8_t type = h->type & WAL_TYPE_MASK;
-    return head_fits(r, off, h) && type >= WAL_SERIES && type <= WAL_CHECKPOINT;
+    return head_fits(r, off, h) && type >= WAL_SERIES && type <= WAL_TYPE_LAST;
 }
 
 /* *h is all 0 when fewer than a header's bytes are left. */

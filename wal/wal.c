@@ -5,6 +5,7 @@
 #include <lz4.h>
 
 #include "base/crc32c.h"
+#include "wal/record.h"
 #include "wal/wal_private.h"
 
 #define SCRATCH_KEEP 8 /* spare scratches: more appenders at once than that allocate */
@@ -20,6 +21,8 @@ const char *wal_type_name(enum wal_type type)
     case WAL_METADATA: return "metadata";
     case WAL_TOMBSTONE: return "tombstone";
     case WAL_CHECKPOINT: return "checkpoint";
+    case WAL_TIME: return "time";
+    case WAL_PAD: return "pad";
     }
     return "unknown";
 }
@@ -263,14 +266,40 @@ struct append {
     uint8_t head[WAL_RECORD_HEADER_BYTES];
     struct bytes payload;
     struct wal_waiter waiter;
+    int64_t t_ms; /* now, if there are marks */
 };
+
+#define MARK_BYTES (WAL_RECORD_HEADER_BYTES + WAL_TIME_BYTES)
+
+/* Under the lock. A segment begins with a mark, so that it tells its times without the one before. A clock that goes back
+ * does not: times in the log never fall. */
+static bool mark_is_due(struct wal *wal, const struct append *a, size_t n_bytes)
+{
+    if (!wal->config.time_marks) return false;
+    return a->t_ms > wal->marked_ms || wal->next_pos == wal->base_pos + WAL_HEADER_BYTES ||
+           wal->next_pos + n_bytes + MARK_BYTES > wal->base_pos + wal->config.segment_bytes;
+}
+
+static void put_mark(struct wal *wal, const struct append *a)
+{
+    uint8_t p[MARK_BYTES];
+    wal->marked_ms = MAX_OF(wal->marked_ms, a->t_ms);
+    put_u32_le(p, WAL_TIME_BYTES);
+    p[8] = WAL_TIME;
+    wal_encode_time(p + WAL_RECORD_HEADER_BYTES, wal->marked_ms);
+    uint32_t crc = crc32c(crc32c(0, p, 4), p + 8, 1);
+    put_u32_le(p + 4, crc32c(crc, p + WAL_RECORD_HEADER_BYTES, WAL_TIME_BYTES));
+    buf_put(&wal->filling.bytes, p, sizeof(p));
+}
 
 /* Under the lock. */
 static enum err_code append_queue(struct wal *wal, const struct append *a, uint64_t *pos,
                                   struct err *err)
 {
     size_t n_bytes = sizeof(a->head) + a->payload.len;
+    bool mark = mark_is_due(wal, a, n_bytes);
     ASSERT(wal->replayed);
+    if (mark) n_bytes += MARK_BYTES;
     if (wal->stopping) return err_set(err, ERR_SHUTDOWN, "the log is closing");
     if (!wal->in_segment) {
         wal->fresh_wanted = true;
@@ -285,7 +314,8 @@ static enum err_code append_queue(struct wal *wal, const struct append *a, uint6
     struct wal_batch *b = &wal->filling;
     enum err_code rc = batch_reserve(b, n_bytes, err);
     if (rc) return rc;
-    *pos = position_assign(wal, n_bytes);
+    *pos = position_assign(wal, n_bytes) + (mark ? MARK_BYTES : 0);
+    if (mark) put_mark(wal, a);
     buf_put(&b->bytes, a->head, sizeof(a->head));
     buf_put(&b->bytes, a->payload.p, a->payload.len);
     b->waiters[b->n_waiters++] = a->waiter;
@@ -310,6 +340,7 @@ enum err_code wal_append(struct wal *wal, enum wal_type type, struct bytes paylo
     a.head[8] = (uint8_t)((unsigned)type | flags);
     uint32_t crc = crc32c(crc32c(0, a.head, 4), a.head + 8, 1);
     put_u32_le(a.head + 4, crc32c(crc, a.payload.p, a.payload.len));
+    if (wal->config.time_marks) a.t_ms = clock_wall_ms(wal->env.clock);
 
     lock_take(&wal->lock);
     if (!wal->in_segment && !wal->pool) {

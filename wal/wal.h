@@ -19,7 +19,10 @@ enum wal_type {
     WAL_EXEMPLARS = 4,
     WAL_METADATA = 5,
     WAL_TOMBSTONE = 6,
-    WAL_CHECKPOINT = 7
+    WAL_CHECKPOINT = 7,
+    WAL_TIME = 8, /* when what follows was appended; of no tenant */
+    WAL_PAD = 9,  /* what a restore of one tenant makes of the others' records: nothing */
+    WAL_TYPE_LAST = WAL_PAD
 };
 const char *wal_type_name(enum wal_type type);
 
@@ -36,6 +39,8 @@ struct wal_config {
     const char *dir;
     uint64_t segment_bytes; /* 64 MiB: a segment is finished when it would grow past this */
     size_t queue_bytes_max; /* 64 MiB: records waiting for the committer; past it ERR_LIMIT */
+    bool
+        time_marks; /* false. A record WAL_TIME before each record that has another millisecond than the one before */
     enum wal_sync sync;
     int64_t sync_interval_ms; /* 1000 */
     uint64_t

@@ -70,6 +70,7 @@ struct wal {
     uint64_t next_pos;       /* of the next record, if in_segment; all positions given are below */
     uint64_t fresh_pos;      /* base_pos of the next fresh segment */
     bool fresh_wanted;       /* by an append, from the committer */
+    int64_t marked_ms;       /* of the last WAL_TIME */
     uint64_t n_appended;     /* records so far */
     uint64_t n_completed;    /* of these, done or failed */
     uint64_t n_failed;       /* number of the last record that failed; 0 = none */
@@ -89,6 +90,7 @@ struct wal {
     struct wal_batch writing;
     struct segment_writer writer;
     uint64_t next_index;
+    uint64_t archived_index; /* of the last segment in the archive; its one thread's */
     int64_t last_sync_ns, last_fresh_ns;
     int64_t sync_usual_ns; /* how long an fsync takes, lately */
 };
