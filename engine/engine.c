@@ -3,12 +3,14 @@
 
 #include "base/hash.h"
 #include "engine/engine_private.h"
+#include "wal/archive.h"
 
 #define STEP_NS INT64_C(1000000000)
 #define RETAIN_NS (INT64_C(60) * 1000000000)
 #define TRIM_NS INT64_C(1000000000)       /* the heap gives back what is free: at most so often, */
 #define TRIM_CALM_NS INT64_C(15000000000) /* and so often while nobody is short of memory */
 #define FLUSHES_PER_STEP 32
+#define ARCHIVE_RETRY_NS INT64_C(10000000000)
 #define PAUSE_NS INT64_C(100000000) /* then writers have the disk to themselves */
 #define FLUSH_NS_PER_STEP INT64_C(500000000)
 #define CACHE_SHRINK 8 /* under pressure the page cache is this many times smaller */
@@ -347,6 +349,21 @@ static enum err_code step_retention(struct engine *e, int64_t now_ns, struct err
     return first;
 }
 
+/* What is not in the archive yet stays in the log: *keep. On a full or broken archive the log grows. */
+static enum err_code step_archive(struct engine *e, uint64_t *keep, struct err *err)
+{
+    uint64_t pos = 0;
+    bool more = false;
+    int64_t now_ns = clock_mono_ns(e->env.clock);
+    if (!e->archive_dir) return ERR_OK;
+    enum err_code rc = ERR_OK;
+    if (e->archive_retry_ns <= now_ns) rc = wal_archive(e->wal, e->archive_dir, &pos, &more, err);
+    *keep = MIN_OF(*keep, pos);
+    e->archive_retry_ns = rc ? now_ns + ARCHIVE_RETRY_NS : MIN_OF(e->archive_retry_ns, now_ns);
+    if (rc) metric_inc(e->metrics.archive_failures);
+    return rc;
+}
+
 /* The end first: a writer that is behind it has told its position before. */
 static enum err_code step_wal_cut(struct engine *e, struct err *err)
 {
@@ -357,9 +374,11 @@ static enum err_code step_wal_cut(struct engine *e, struct err *err)
         keep = MIN_OF(keep, held);
     }
     metric_set(e->metrics.wal_held_bytes, (double)wal_bytes_from(e->wal, keep));
+    enum err_code rc = step_archive(e, &keep, err);
+    if (rc) return rc;
     if (!wal_can_cut(e->wal, keep)) return ERR_OK;
     /* Before: a log that begins behind a tenant's position is how a start knows a catalog that went back in time. */
-    enum err_code rc = catalog_flushed_to(e->catalog, keep, err);
+    rc = catalog_flushed_to(e->catalog, keep, err);
     if (!rc) rc = wal_cut(e->wal, keep, err);
     return disk_room_note(&e->room, rc);
 }
@@ -517,6 +536,9 @@ static void metrics_open(struct engine *e)
                                           "Records of the log of tenants that are no more.", ""),
         .wal_held_bytes = metric_gauge(m, "quipu_wal_held_bytes",
                                        "Log kept because its samples are not in blocks yet.", ""),
+        .archive_failures =
+            metric_counter(m, "quipu_wal_archive_failures_total",
+                           "Times that segments of the log could not be archived.", ""),
         .retention_blocks = metric_counter(m, "quipu_retention_blocks_total",
                                            "Blocks removed as beyond retention.", ""),
         .retention_bytes = metric_counter(m, "quipu_retention_bytes_total",
@@ -572,6 +594,9 @@ static struct engine *engine_new(const struct env *env, const struct engine_conf
     if (e->open_files) e->env.io = open_files_io(e->open_files);
     e->data_dir = mem_strdup(MEM_BASE, config->data_dir);
     e->config.data_dir = e->data_dir;
+    if (config->wal_archive && *config->wal_archive)
+        ok = (e->archive_dir = mem_strdup(MEM_BASE, config->wal_archive)) != NULL && ok;
+    e->config.wal_archive = e->archive_dir;
     e->config.overrides = NULL; /* the caller's */
     engine_reconfigure(e, config);
     pressure_init(&e->pressure, &config->memory, env->clock);
@@ -615,6 +640,7 @@ static void engine_free(struct engine *e)
     lock_destroy(&e->wake_lock);
     cond_destroy(&e->wake);
     mem_free(e->data_dir);
+    mem_free(e->archive_dir);
     mem_free(e);
 }
 
@@ -654,6 +680,7 @@ static enum err_code open_wal(struct engine *e, struct err *err)
     config.sync = e->config.wal_sync;
     config.segment_bytes = e->config.wal_segment_bytes;
     config.queue_bytes_max = e->config.wal_queue_bytes_max;
+    config.time_marks = true;
     config.lost = log_lost;
     config.lost_ctx = e;
     /* Were the log lost, records at positions that the catalog calls flushed would be skipped one day. */

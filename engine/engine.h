@@ -46,6 +46,7 @@ struct engine_config {
     uint64_t wal_segment_bytes; /* 64 MiB */
     uint64_t
         wal_held_bytes_max; /* 256 MiB: a tenant that holds back more of the WAL is flushed early */
+    const char *wal_archive; /* NULL or "": none. Finished segments go there before they are cut */
     size_t wal_queue_bytes_max; /* 64 MiB: records that wait for the disk; past it ERR_LIMIT */
     size_t
         work_bytes_max; /* 256 MiB: what one flush or compaction may hold decoded, about; never less than

@@ -12,7 +12,7 @@
 struct engine_metrics {
     struct metric *head_bytes, *flushes, *flush_failures, *quarantined, *unknown_series,
         *unknown_tenants;
-    struct metric *wal_held_bytes;
+    struct metric *wal_held_bytes, *archive_failures;
     struct metric *retention_blocks, *retention_bytes;
     struct metric *refused[2]; /* by enum engine_work */
     struct metric *memory_level;
@@ -38,6 +38,7 @@ struct engine {
     struct engine_limits limits;
     char *data_dir;
     struct open_files *open_files; /* env.io above the one that was given */
+    char *archive_dir;             /* of the log; NULL: none */
     struct file *lock_file;
     struct catalog *catalog;
     struct page_cache *cache;
@@ -83,7 +84,8 @@ struct engine {
 
     struct lock step_lock; /* rank LOCK_SERVER: one engine_step at a time; guards what follows */
     int64_t last_retain_ns, last_trim_ns;
-    size_t next_flush_idx; /* the tenant to look at first: each has its turn */
+    int64_t archive_retry_ns; /* after a failure not before this */
+    size_t next_flush_idx;    /* the tenant to look at first: each has its turn */
     _Atomic bool
         more_due; /* heads that the last step left for the next; relaxed: a hint when to look */
     struct lock wake_lock; /* rank LOCK_LEAF; guards stopping, waked */
