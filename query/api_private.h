@@ -174,6 +174,8 @@ void api_on_cancel_query(void *ctx, struct http_request *req);
 void api_on_top_queries(void *ctx, struct http_request *req);
 void api_on_tsdb(void *ctx, struct http_request *req);
 void api_on_delete_series(void *ctx, struct http_request *req);
+void api_on_snapshot(void *ctx, struct http_request *req);
+void api_on_snapshot_remove(void *ctx, struct http_request *req);
 void api_on_clean_tombstones(void *ctx, struct http_request *req);
 void api_on_tombstones(void *ctx, struct http_request *req);
 void api_on_delete_tenant(void *ctx, struct http_request *req);
