@@ -13,6 +13,8 @@ enum exit_code cmd_catalog(int argc, char **argv);
 enum exit_code cmd_explain(int argc, char **argv);
 enum exit_code cmd_export(int argc, char **argv);
 enum exit_code cmd_import(int argc, char **argv);
+enum exit_code cmd_backup(int argc, char **argv);
+enum exit_code cmd_restore(int argc, char **argv);
 enum exit_code cmd_inspect(int argc, char **argv);
 
 #endif

@@ -51,6 +51,7 @@ struct config {
 
     uint64_t wal_sync; /* enum wal_sync */
     uint64_t wal_segment_bytes, wal_held_bytes_max;
+    char wal_archive[CONFIG_TEXT_BYTES]; /* "": none */
 
     uint64_t compaction_enabled; /* bool */
     uint64_t compaction_rate;

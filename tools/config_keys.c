@@ -42,6 +42,11 @@ static const struct config_key keys[] = {
      "decides."},
     {"wal.segment_size", CONFIG_SIZE, KEY(wal_segment_bytes), "64MiB", MIB, 256 * MIB, NULL, false,
      "Size of one file of the log."},
+    {"wal.archive", CONFIG_TEXT, KEY(wal_archive), "", 0, CONFIG_TEXT_BYTES - 1, NULL, false,
+     "A folder, of this server alone, to which finished files of the log go before they are "
+     "removed: "
+     "with it and a backup, `quipu restore --until` makes the state of any moment since. Empty: "
+     "none."},
     {"wal.held_max", CONFIG_SIZE, KEY(wal_held_bytes_max), "256MiB", MIB, 1024 * GIB, NULL, false,
      "A tenant that keeps more of the log from being cut is flushed early."},
 

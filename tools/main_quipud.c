@@ -159,6 +159,7 @@ static struct engine_config engine_settings(const struct quipud *q, const struct
     e.wal_held_bytes_max = c->wal_held_bytes_max;
     e.reserve_bytes_max = c->storage_reserve_bytes;
     e.open_files_max = file_plan(q, c).block_files_max;
+    e.wal_archive = c->wal_archive;
     return e;
 }
 

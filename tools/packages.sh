@@ -2,7 +2,7 @@
 # install_packages LIST… installs what is missing, as root or through sudo.
 
 PACKAGES_BUILD="gcc g++ cmake ninja-build pkg-config git ca-certificates
-    libmicrohttpd-dev libsqlite3-dev liblz4-dev libzstd-dev libcjson-dev libroaring-dev libre2-dev
+    libmicrohttpd-dev libsqlite3-dev liblz4-dev libzstd-dev libcjson-dev libssl-dev libroaring-dev libre2-dev
     libyaml-dev zlib1g-dev libxxhash-dev libsnappy-dev libcurl4-openssl-dev libcmocka-dev"
 PACKAGES_CLIENTS="prometheus prometheus-node-exporter curl"
 PACKAGES_TEST="python3 clang clang-format clang-tidy"

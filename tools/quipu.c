@@ -19,6 +19,8 @@ static const struct {
     {"explain", "show what a query does, part by part, and what it takes", cmd_explain},
     {"export", "write the samples of series as text", cmd_export},
     {"import", "bring samples in from files, or from a Prometheus", cmd_import},
+    {"backup", "copy a server's data, all of one moment", cmd_backup},
+    {"restore", "make a data folder of a backup", cmd_restore},
     {"inspect", "show and check a file of the log, or a block", cmd_inspect},
     {"bench", "put load on a server: quipu bench ingest, record, query", cmd_bench},
 };
