@@ -232,6 +232,7 @@ struct write_batch {
     struct series **series;
     int64_t *t_ms;
     double *v;
+    int64_t *st_ms; /* start timestamps, 0: unknown; NULL: of none. Histograms carry their own */
     size_t n_histograms;
     struct series **h_series;
     int64_t *h_t_ms;

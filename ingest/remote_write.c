@@ -13,6 +13,7 @@
 #include "base/lock.h"
 #include "base/metric.h"
 #include "base/snappy.h"
+#include "base/zstd_body.h"
 #include "engine/tenant_header.h"
 #include "ingest/write_request.h"
 
@@ -36,10 +37,17 @@ struct remote_write {
     struct workspace *workspaces;
 };
 
-/* One request, in its arena. */
-struct call {
+/* What a request is, and what its answer says beside the status. */
+struct asked {
     struct remote_write *rw;
     struct http_request *req;
+    bool v2;                                    /* its message, and so the headers of its answer */
+    size_t n_floats, n_histograms, n_exemplars; /* written */
+};
+
+/* One request, in its arena. */
+struct call {
+    struct asked asked;
     struct write_request w;
     _Atomic int parties;     /* release at each party's end, acquire at the last one's */
     enum err_code stored_rc; /* written by the committer before it ends its part */
@@ -117,14 +125,31 @@ static void workspace_give(struct remote_write *rw, struct workspace *space)
 
 /* ---- answers ---- */
 
-static void answer(struct remote_write *rw, struct http_request *req, unsigned status,
-                   const char *text)
+/* Counts of what was written: without them a sender of 2.0 takes any answer for a failure, so repeated samples, which
+ * change nothing, count as well. */
+static void put_written(const struct asked *a, unsigned status)
 {
+    static const char *const NAMES[] = {"X-Prometheus-Remote-Write-Samples-Written",
+                                        "X-Prometheus-Remote-Write-Histograms-Written",
+                                        "X-Prometheus-Remote-Write-Exemplars-Written"};
+    size_t n[] = {a->n_floats, a->n_histograms, a->n_exemplars};
+    for (size_t i = 0; a->v2 && i < COUNT_OF(NAMES); i++) {
+        char text[24];
+        snprintf(text, sizeof(text), "%zu", status < 500 ? n[i] : 0);
+        http_set_header(a->req, NAMES[i], text);
+    }
+}
+
+static void answer(const struct asked *a, unsigned status, const char *text)
+{
+    struct remote_write *rw = a->rw;
+    struct http_request *req = a->req;
     char label[32];
     snprintf(label, sizeof(label), "status=\"%u\"", status);
     metric_inc(metric_counter(rw->env.metrics, "quipu_ingest_requests_total",
                               "Write requests by the status of their answer.", label));
     if (status == 503) http_set_header(req, "Retry-After", RETRY_AFTER_SECONDS);
+    put_written(a, status);
     if (status == 204)
         http_respond(req, status, NULL, (struct bytes){NULL, 0});
     else
@@ -153,7 +178,7 @@ static void count_tenant(struct call *c, const char *name, const char *help, str
     char label[TENANT_NAME_BYTES_MAX + 64], all[TENANT_NAME_BYTES_MAX + 128];
     metric_label(label, sizeof(label), "tenant", tenant);
     snprintf(all, sizeof(all), "%s%s%s", label, *extra ? "," : "", extra);
-    metric_add(metric_counter(c->rw->env.metrics, name, help, all), n);
+    metric_add(metric_counter(c->asked.rw->env.metrics, name, help, all), n);
 }
 
 static void count_request(struct call *c, struct tenant *tenant, size_t n_floats,
@@ -185,7 +210,7 @@ static void answer_problems(struct call *c)
         buf_printf(&text, "\nand %zu more; the rest of the request was stored",
                    c->w.n_problems - shown);
     buf_u8(&text, 0);
-    answer(c->rw, c->req, 400, text.failed ? "invalid series" : (const char *)text.p);
+    answer(&c->asked, 400, text.failed ? "invalid series" : (const char *)text.p);
     buf_release(&text);
 }
 
@@ -196,12 +221,11 @@ static void call_answer(struct call *c)
         err_set(&c->err, c->stored_rc, "the log could not be written (%s)",
                 err_code_name(c->stored_rc));
     if (c->err.code)
-        answer(c->rw, c->req, engine_status(c->err.code),
-               err_describe(&c->err, text, sizeof(text)));
+        answer(&c->asked, engine_status(c->err.code), err_describe(&c->err, text, sizeof(text)));
     else if (c->w.n_problems)
         answer_problems(c);
     else
-        answer(c->rw, c->req, 204, "");
+        answer(&c->asked, 204, "");
 }
 
 static void call_finish(struct call *c)
@@ -274,7 +298,9 @@ static void call_write(struct call *c, struct tenant *tenant)
     if (!stored) atomic_fetch_sub_explicit(&c->parties, 1, memory_order_relaxed);
     reject_times(c, tenant, &result);
     /* The batch has been compacted to what was good. */
-    count_request(c, tenant, stored ? b->n : 0, stored ? b->n_histograms : 0);
+    c->asked.n_floats = stored ? b->n : 0;
+    c->asked.n_histograms = stored ? b->n_histograms : 0;
+    count_request(c, tenant, c->asked.n_floats, c->asked.n_histograms);
 }
 
 static enum err_code call_store(struct call *c, struct tenant *tenant, struct bytes message,
@@ -282,9 +308,10 @@ static enum err_code call_store(struct call *c, struct tenant *tenant, struct by
 {
     struct series_source source = {source_next, source_find, source_add, tenant};
     tenant_write_begin(tenant);
-    write_request_init(&c->w, space, &c->rw->config.labels, source);
-    c->w.texts = &c->req->arena; /* they are part of the answer */
-    enum err_code rc = write_request_decode(&c->w, message, err);
+    write_request_init(&c->w, space, &c->asked.rw->config.labels, source);
+    c->w.texts = &c->asked.req->arena; /* they are part of the answer */
+    enum err_code rc = c->asked.v2 ? write_request_decode_v2(&c->w, message, err)
+                                   : write_request_decode(&c->w, message, err);
     if (rc == ERR_OK) call_write(c, tenant);
     tenant_write_end(tenant);
     if (rc) return rc;
@@ -320,28 +347,28 @@ static bool same_word(struct str s, const char *word)
 }
 
 /* Answers 415 and returns false. */
-static bool PRINTF_LIKE(3, 4)
-    unsupported(struct remote_write *rw, struct http_request *req, const char *fmt, ...)
+static bool PRINTF_LIKE(2, 3) unsupported(const struct asked *a, const char *fmt, ...)
 {
     char text[512];
     va_list args;
     va_start(args, fmt);
     (void)vsnprintf(text, sizeof(text), fmt, args);
     va_end(args);
-    answer(rw, req, 415, text);
+    answer(a, 415, text);
     return false;
 }
 
 /* For %.*s: at most `max` bytes of a header. */
 #define HEADER_ARG(s, max) (int)MIN_OF((s).len, (size_t)(max)), ((s).len ? (s).p : "")
 
-static bool content_type_ok(struct remote_write *rw, struct http_request *req)
+static bool content_type_ok(struct asked *a)
 {
-    struct str all = http_header(req, "Content-Type", NULL), rest = all;
+    bool v2 = false;
+    struct str all = http_header(a->req, "Content-Type", NULL), rest = all;
     if (!all.p || all.len == 0) return true;
     struct str media = next_part(&rest, ';');
     if (!same_word(media, "application/x-protobuf"))
-        return unsupported(rw, req,
+        return unsupported(a,
                            "expected application/x-protobuf as the first (media) part, got %.*s "
                            "content-type",
                            HEADER_ARG(all, 200));
@@ -350,118 +377,129 @@ static bool content_type_ok(struct remote_write *rw, struct http_request *req)
         struct str name = next_part(&value, '=');
         if (name.len == whole.len)
             return unsupported(
-                rw, req,
+                a,
                 "as per https://www.rfc-editor.org/rfc/rfc9110#parameter expected parameters "
                 "to be key-values, got %.*s in %.*s content-type",
                 STR_ARG(whole), STR_ARG(all));
-        if (same_word(name, "proto") && !str_eq(value, STR("prometheus.WriteRequest")))
-            return unsupported(rw, req,
-                               "got %.*s content type; remote write protobuf message %.*s is not "
-                               "accepted by this server; supported: prometheus.WriteRequest",
+        if (!same_word(name, "proto")) continue;
+        v2 = str_eq(value, STR("io.prometheus.write.v2.Request"));
+        if (!v2 && !str_eq(value, STR("prometheus.WriteRequest")))
+            return unsupported(a,
+                               "got %.*s content type; unknown remote write protobuf message %.*s, "
+                               "supported: prometheus.WriteRequest, io.prometheus.write.v2.Request",
                                HEADER_ARG(all, 200), HEADER_ARG(value, 100));
     }
+    a->v2 = v2; /* what was refused until here was not understood */
     return true;
 }
 
-static bool encoding_ok(struct remote_write *rw, struct http_request *req)
+/* zstd is what vmagent tries first. */
+static bool encoding_ok(const struct asked *a)
 {
-    struct str encoding = http_header(req, "Content-Encoding", NULL);
-    if (!encoding.p || encoding.len == 0 || same_word(encoding, "snappy")) return true;
-    return unsupported(rw, req,
+    struct str encoding = http_header(a->req, "Content-Encoding", NULL);
+    if (!encoding.p || encoding.len == 0 || same_word(encoding, "snappy") ||
+        same_word(encoding, "zstd"))
+        return true;
+    return unsupported(a,
                        "%.*s encoding (compression) is not accepted by this server; only snappy is "
                        "acceptable",
                        HEADER_ARG(encoding, 100));
 }
 
-static bool tenant_ok(struct remote_write *rw, struct http_request *req, struct str *name)
+static bool tenant_ok(const struct asked *a, struct str *name)
 {
     struct err err;
-    if (tenant_of_request(req, name, &err) == ERR_OK) return true;
-    answer(rw, req, 400, err.text);
+    if (tenant_of_request(a->req, name, &err) == ERR_OK) return true;
+    answer(a, 400, err.text);
     return false;
 }
 
 /* Before any work on the body. */
-static bool admit_ok(struct remote_write *rw, struct http_request *req)
+static bool admit_ok(const struct asked *a)
 {
     struct err err;
-    if (engine_admit(rw->engine, ENGINE_WRITE, &err) == ERR_OK) return true;
-    answer(rw, req, 503, err.text);
+    if (engine_admit(a->rw->engine, ENGINE_WRITE, &err) == ERR_OK) return true;
+    answer(a, 503, err.text);
     return false;
 }
 
 /* Before any work on the body. 429 only to a tenant that is over its own rate: what makes it wait is not the server. */
-static bool tenant_may(struct remote_write *rw, struct http_request *req, struct str name)
+static bool tenant_may(const struct asked *a, struct str name)
 {
     struct err err;
     struct tenant *tenant;
     int64_t retry_ms;
-    if (engine_tenant(rw->engine, name, false, &tenant, &err) != ERR_OK) return true;
+    if (engine_tenant(a->rw->engine, name, false, &tenant, &err) != ERR_OK) return true;
     enum err_code rc = tenant_admit(tenant, &retry_ms, &err);
     if (rc == ERR_OK) return true;
     if (rc == ERR_RATE) {
         char seconds[24];
         snprintf(seconds, sizeof(seconds), "%" PRId64, (retry_ms + 999) / 1000);
-        http_set_header(req, "Retry-After", seconds);
+        http_set_header(a->req, "Retry-After", seconds);
     }
-    answer(rw, req, rc == ERR_RATE ? 429 : 503, err.text);
+    answer(a, rc == ERR_RATE ? 429 : 503, err.text);
     return false;
 }
 
-static bool body_ok(struct remote_write *rw, struct http_request *req, struct arena *space,
-                    struct bytes *message)
+/* By what the body is and not by what the header says: senders that changed from one to the other have queues with
+ * bodies of both kinds. No snappy body begins like a zstd one. */
+static bool body_ok(const struct asked *a, struct arena *space, struct bytes *message)
 {
     struct err err;
-    enum err_code rc = snappy_decode(req->body, rw->config.message_bytes_max, space, message, &err);
+    struct bytes body = a->req->body;
+    size_t max = a->rw->config.message_bytes_max;
+    enum err_code rc = zstd_is(body) ? zstd_decode(body, max, space, message, &err)
+                                     : snappy_decode(body, max, space, message, &err);
     if (rc == ERR_OK) return true;
-    answer(rw, req, rc == ERR_NO_MEMORY ? 503 : 400, err.text);
+    answer(a, rc == ERR_NO_MEMORY ? 503 : 400, err.text);
     return false;
 }
 
 /* `space` is free for others when this returns, the answer may still be to come. */
-static void handle_body(struct remote_write *rw, struct http_request *req, struct str tenant_name,
-                        struct arena *space, int64_t start_ns)
+static void handle_body(const struct asked *a, struct str tenant_name, struct arena *space,
+                        int64_t start_ns)
 {
     struct bytes message;
     struct tenant *tenant;
     struct err err;
-    if (!body_ok(rw, req, space, &message)) return;
-    struct call *c = ARENA_NEW(&req->arena, struct call);
+    if (!body_ok(a, space, &message)) return;
+    struct call *c = ARENA_NEW(&a->req->arena, struct call);
     if (!c) {
-        answer(rw, req, 503, "no memory for the request");
+        answer(a, 503, "no memory for the request");
         return;
     }
-    c->rw = rw;
-    c->req = req;
+    c->asked = *a;
     atomic_init(&c->parties, 1); /* ours */
-    enum err_code rc = engine_tenant(rw->engine, tenant_name, true, &tenant, &c->err);
+    enum err_code rc = engine_tenant(a->rw->engine, tenant_name, true, &tenant, &c->err);
     if (rc) {
         call_finish(c);
         return;
     }
     rc = call_store(c, tenant, message, space, &err);
-    metric_observe(rw->decode_seconds, (double)(clock_mono_ns(rw->env.clock) - start_ns) / 1e9);
+    metric_observe(a->rw->decode_seconds,
+                   (double)(clock_mono_ns(a->rw->env.clock) - start_ns) / 1e9);
     if (rc == ERR_OK)
         call_finish(c);
     else /* malformed, or larger than any request may be: nothing was stored */
-        answer(rw, req, rc == ERR_INVALID ? 400 : rc == ERR_LIMIT ? 413 : 503, err.text);
+        answer(a, rc == ERR_INVALID ? 400 : rc == ERR_LIMIT ? 413 : 503, err.text);
 }
 
 void remote_write_handle(void *ctx, struct http_request *req)
 {
     struct remote_write *rw = ctx;
+    struct asked a = {.rw = rw, .req = req};
     int64_t start_ns = clock_mono_ns(rw->env.clock);
     struct str name;
     req->arena.budget_bytes = rw->config.memory_bytes_max;
     req->arena.owner = MEM_INGEST; /* whose limit bounds all requests at work */
-    if (!admit_ok(rw, req)) return;
-    if (!content_type_ok(rw, req) || !encoding_ok(rw, req) || !tenant_ok(rw, req, &name)) return;
-    if (!tenant_may(rw, req, name)) return;
+    if (!content_type_ok(&a)) return;
+    if (!admit_ok(&a) || !encoding_ok(&a) || !tenant_ok(&a, &name)) return;
+    if (!tenant_may(&a, name)) return;
     struct workspace *space = workspace_take(rw);
     if (!space) {
-        answer(rw, req, 503, "no memory for the request");
+        answer(&a, 503, "no memory for the request");
         return;
     }
-    handle_body(rw, req, name, &space->arena, start_ns);
+    handle_body(&a, name, &space->arena, start_ns);
     workspace_give(rw, space);
 }

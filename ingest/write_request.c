@@ -1,11 +1,8 @@
 /* ingest/write_request.c: see write_request.h. Field numbers are those of prometheus.WriteRequest (prompb/remote.proto,
  * prompb/types.proto; remote write specification 1.0). */
-#include "ingest/write_request.h"
+#include "ingest/write_request_private.h"
 
 #include <inttypes.h>
-
-#include "base/hash.h"
-#include "base/protobuf.h"
 
 #define BATCH_CAP_FIRST 2048
 #define COUNT_EXACT_MAX 9007199254740992.0 /* 2^53: larger integer counts would be rounded */
@@ -34,7 +31,7 @@ static void *column_grow(struct arena *arena, const void *old, size_t n, size_t 
     return p;
 }
 
-static enum err_code floats_reserve(struct write_request *w, struct err *err)
+enum err_code write_floats_reserve(struct write_request *w, struct err *err)
 {
     struct write_batch *b = &w->batch;
     if (LIKELY(b->n < w->cap)) return ERR_OK;
@@ -43,10 +40,28 @@ static enum err_code floats_reserve(struct write_request *w, struct err *err)
     void *t_ms = column_grow(w->arena, b->t_ms, b->n, cap, sizeof(*b->t_ms));
     void *v = column_grow(w->arena, b->v, b->n, cap, sizeof(*b->v));
     if (!series || !t_ms || !v) return arena_fail(w->arena, err);
+    if (b->st_ms) {
+        void *st_ms = column_grow(w->arena, b->st_ms, b->n, cap, sizeof(*b->st_ms));
+        if (!st_ms) return arena_fail(w->arena, err);
+        b->st_ms = st_ms;
+    }
     b->series = series;
     b->t_ms = t_ms;
     b->v = v;
     w->cap = cap;
+    return ERR_OK;
+}
+
+enum err_code write_float_started(struct write_request *w, int64_t st_ms, struct err *err)
+{
+    struct write_batch *b = &w->batch;
+    if (LIKELY(!st_ms && !b->st_ms)) return ERR_OK;
+    if (!b->st_ms) {
+        b->st_ms = column_grow(w->arena, NULL, 0, w->cap, sizeof(*b->st_ms));
+        if (!b->st_ms) return arena_fail(w->arena, err);
+        memset(b->st_ms, 0, b->n * sizeof(*b->st_ms));
+    }
+    b->st_ms[b->n - 1] = st_ms;
     return ERR_OK;
 }
 
@@ -263,9 +278,8 @@ static enum err_code histogram_decode_pb(struct write_request *w, struct pb *out
     return ERR_OK;
 }
 
-/* ERR_INVALID from here is about this histogram alone. */
-static enum err_code histogram_push(struct write_request *w, struct pb *outer, struct bytes message,
-                                    struct series *series, struct err *err)
+enum err_code write_histogram_push(struct write_request *w, struct pb *outer, struct bytes message,
+                                   struct series *series, int64_t st_ms, struct err *err)
 {
     struct histogram_parts p = {0};
     enum err_code rc = histogram_decode_pb(w, outer, message, &p, err);
@@ -279,6 +293,7 @@ static enum err_code histogram_push(struct write_request *w, struct pb *outer, s
     struct histogram *h = arena_alloc(w->arena, sizeof(*h), _Alignof(struct histogram));
     if (!h) return arena_fail(w->arena, err);
     memcpy(h, &p.h, sizeof(*h));
+    if (!h->start_ms && !histogram_is_stale(h)) h->start_ms = st_ms;
     struct write_batch *b = &w->batch;
     b->h_series[b->n_histograms] = series;
     b->h_t_ms[b->n_histograms] = p.t_ms;
@@ -288,8 +303,8 @@ static enum err_code histogram_push(struct write_request *w, struct pb *outer, s
 
 /* ---- one series ---- */
 
-static enum err_code sample_push(struct write_request *w, struct pb *outer, struct bytes message,
-                                 struct series *series, struct err *err)
+enum err_code write_sample_push(struct write_request *w, struct pb *outer, struct bytes message,
+                                struct series *series, int64_t st_ms, struct err *err)
 {
     uint64_t value_bits = 0;
     int64_t t_ms = 0;
@@ -303,26 +318,23 @@ static enum err_code sample_push(struct write_request *w, struct pb *outer, stru
     while (pb_next(&pb, &f)) {
         if (f.number == 1 && pb_expect(&pb, &f, PB_FIXED64, "Value")) value_bits = f.u;
         if (f.number == 2 && pb_expect(&pb, &f, PB_VARINT, "Timestamp")) t_ms = (int64_t)f.u;
+        if (UNLIKELY(f.number == 3 && w->v2) && pb_expect(&pb, &f, PB_VARINT, "StartTimestamp") &&
+            f.u)
+            st_ms = (int64_t)f.u;
     }
     if (pb.error) {
         *outer = pb;
         return ERR_OK;
     }
-    enum err_code rc = floats_reserve(w, err);
+    enum err_code rc = write_floats_reserve(w, err);
     if (rc) return rc;
     struct write_batch *b = &w->batch;
     b->series[b->n] = series;
     b->t_ms[b->n] = t_ms;
     memcpy(&b->v[b->n], &value_bits, 8); /* as an integer: a NaN's payload survives */
     b->n++;
-    return ERR_OK;
+    return write_float_started(w, st_ms, err);
 }
-
-struct series_parts {
-    struct bytes labels; /* the label fields as sent, in one piece */
-    struct bytes rest;   /* the fields after them */
-    size_t n_labels, n_samples, n_histograms, n_exemplars;
-};
 
 /* Label fields that do not all come first are put together in the arena. */
 static enum err_code labels_gather(struct write_request *w, struct bytes message,
@@ -343,8 +355,7 @@ static enum err_code labels_gather(struct write_request *w, struct bytes message
     return ERR_OK;
 }
 
-#define LABELS_TAG 0x0a  /* number 1, PB_LEN */
-#define SAMPLES_TAG 0x12 /* number 2, PB_LEN */
+#define LABELS_TAG 0x0a /* number 1, PB_LEN */
 
 /* A whole field of at most 127 bytes at p: the documented short cut past pb_next, which must find the same. */
 static inline bool short_field(const uint8_t *p, const uint8_t *end, uint8_t tag)
@@ -373,7 +384,7 @@ static enum err_code series_split(struct write_request *w, struct pb *outer, str
     bool labels_first = true, scattered = false;
     parts->n_labels = labels_skip(&pb);
     parts->labels.len = (size_t)(pb.p - message.p);
-    if (LIKELY(short_field(pb.p, pb.end, SAMPLES_TAG) && pb.end - pb.p == 2 + pb.p[1])) {
+    if (LIKELY(short_field(pb.p, pb.end, WRITE_SAMPLES_TAG) && pb.end - pb.p == 2 + pb.p[1])) {
         parts->n_samples = 1; /* nothing else, as most senders have it */
         parts->rest = bytes_of(pb.p, 2 + (size_t)pb.p[1]);
         return ERR_OK;
@@ -417,10 +428,9 @@ static bool label_decode(struct pb *outer, struct bytes message, struct label *o
     return pb.error == PB_OK;
 }
 
-/* A miss: the labels are parsed, checked, sorted, and the series is made known. *out NULL: refused. */
-static enum err_code series_add(struct write_request *w, struct pb *outer,
-                                const struct series_parts *parts, uint64_t hash,
-                                struct series **out, struct err *err)
+enum err_code write_series_add(struct write_request *w, struct pb *outer,
+                               const struct series_parts *parts, uint64_t hash, struct series **out,
+                               struct err *err)
 {
     struct label *items = ARENA_ARRAY(w->arena, struct label, parts->n_labels + 1);
     if (!items) return arena_fail(w->arena, err);
@@ -478,9 +488,9 @@ static enum err_code series_samples(struct write_request *w, struct pb *outer, s
     while (outer->error == PB_OK && pb_next(&pb, &f)) {
         enum err_code rc = ERR_OK;
         if (f.number == 2) {
-            rc = sample_push(w, outer, f.bytes, series, err);
+            rc = write_sample_push(w, outer, f.bytes, series, 0, err);
         } else if (f.number == 4) {
-            rc = histogram_push(w, outer, f.bytes, series, err);
+            rc = write_histogram_push(w, outer, f.bytes, series, 0, err);
             if (rc == ERR_INVALID) {
                 write_request_reject(w, REJECT_INVALID_HISTOGRAM, 1, err);
                 rc = ERR_OK;
@@ -504,7 +514,7 @@ static enum err_code series_decode(struct write_request *w, struct pb *outer, st
     uint64_t hash = hash_xxh3(parts.labels.p, parts.labels.len);
     struct series *series = w->source.find(w->source.ctx, hash, parts.labels, w->walk.last);
     if (UNLIKELY(!series)) {
-        rc = series_add(w, outer, &parts, hash, &series, err);
+        rc = write_series_add(w, outer, &parts, hash, &series, err);
         if (rc || outer->error || !series) return rc;
     }
     w->walk.last = series;
@@ -513,29 +523,6 @@ static enum err_code series_decode(struct write_request *w, struct pb *outer, st
 }
 
 /* ---- a known series in its usual place ---- */
-
-#define SAMPLE_BYTES_MIN 13 /* field: tag, length; sample: tag, value, tag, one byte of time */
-
-/* Exactly one field with a sample, as all senders write it: the value, then the time, which is positive. */
-static inline bool one_sample(struct bytes rest, int64_t *t_ms, double *v)
-{
-    const uint8_t *p = rest.p;
-    if (rest.len < SAMPLE_BYTES_MIN || rest.len > SAMPLE_BYTES_MIN + 7) return false;
-    if (p[0] != SAMPLES_TAG || p[1] != rest.len - 2 || p[2] != 0x09 || p[11] != 0x10) return false;
-    /* The time's 1 to 8 bytes end the message, so that the 8 bytes before the end are inside it: seven bits of each,
-     * and the highest bit of all but the last. */
-    unsigned shift = 8 * (SAMPLE_BYTES_MIN + 7 - (unsigned)rest.len);
-    uint64_t u = get_u64_le(p + rest.len - 8) >> shift,
-             more = UINT64_C(0x8080808080808080) >> shift;
-    if ((u & more) != (more & more >> 8)) return false;
-    u &= ~more;
-    u = (u & UINT64_C(0x007f007f007f007f)) | (u & UINT64_C(0x7f007f007f007f00)) >> 1;
-    u = (u & UINT64_C(0x00003fff00003fff)) | (u & UINT64_C(0x3fff00003fff0000)) >> 2;
-    *t_ms = (int64_t)((u & UINT64_C(0x000000000fffffff)) | (u & UINT64_C(0x0fffffff00000000)) >> 4);
-    uint64_t bits = get_u64_le(p + 3);
-    memcpy(v, &bits, 8); /* as an integer: a NaN's payload survives */
-    return true;
-}
 
 /* The documented short cut past series_decode, which must find the same. False: it is something else. */
 static bool series_decode_usual(struct write_request *w, struct bytes message)
@@ -547,7 +534,7 @@ static bool series_decode_usual(struct write_request *w, struct bytes message)
     struct series *s = w->source.next(w->source.ctx, &w->walk, message, &label_bytes);
     if (!s) return false;
     struct bytes rest = bytes_of(message.p + label_bytes, message.len - label_bytes);
-    if (UNLIKELY(!one_sample(rest, &b->t_ms[b->n], &b->v[b->n]))) {
+    if (UNLIKELY(!write_one_sample(rest, &b->t_ms[b->n], &b->v[b->n]))) {
         w->walk.last = last; /* more labels may follow: then it is another series */
         w->walk.n = 0;
         return false;
@@ -558,42 +545,50 @@ static bool series_decode_usual(struct write_request *w, struct bytes message)
 
 /* ---- the message ---- */
 
-static const char *metadata_type_name(uint64_t type)
+const char *write_metadata_type(uint64_t type)
 {
     static const char *const NAMES[] = {"unknown",        "counter", "gauge", "histogram",
                                         "gaugehistogram", "summary", "info",  "stateset"};
     return type < COUNT_OF(NAMES) ? NAMES[type] : NAMES[0];
 }
 
+enum err_code write_metadata_push(struct write_request *w, const struct catalog_metadata *m,
+                                  struct err *err)
+{
+    if (m->family.len == 0 || m->family.len > w->limits->value_bytes_max ||
+        m->help.len > w->limits->value_bytes_max || m->unit.len > w->limits->value_bytes_max ||
+        !utf8_valid(m->family) || !utf8_valid(m->help) || !utf8_valid(m->unit))
+        return ERR_OK;
+    if (w->n_metadata == w->metadata_cap) {
+        size_t cap = w->metadata_cap ? w->metadata_cap * 2 : 64;
+        void *grown = column_grow(w->arena, w->metadata, w->n_metadata, cap, sizeof(*m));
+        if (!grown) return arena_fail(w->arena, err);
+        w->metadata = grown;
+        w->metadata_cap = cap;
+    }
+    w->metadata[w->n_metadata++] = *m;
+    return ERR_OK;
+}
+
 static enum err_code metadata_decode(struct write_request *w, struct pb *outer,
                                      struct bytes message, struct err *err)
 {
-    struct catalog_metadata m = {.type = str_of(metadata_type_name(0))};
+    struct catalog_metadata m = {.type = str_of(write_metadata_type(0))};
     struct pb pb = pb_init(message, "MetricMetadata");
     struct pb_field f;
     while (pb_next(&pb, &f)) {
         if (f.number == 1 && pb_expect(&pb, &f, PB_VARINT, "Type"))
-            m.type = str_of(metadata_type_name(f.u));
+            m.type = str_of(write_metadata_type(f.u));
         if (f.number == 2 && pb_expect(&pb, &f, PB_LEN, "MetricFamilyName"))
             m.family = str_from_bytes(f.bytes);
         if (f.number == 4 && pb_expect(&pb, &f, PB_LEN, "Help")) m.help = str_from_bytes(f.bytes);
         if (f.number == 5 && pb_expect(&pb, &f, PB_LEN, "Unit")) m.unit = str_from_bytes(f.bytes);
     }
-    if (pb.error) *outer = pb;
-    /* Descriptions are a courtesy: a bad one is left out, the samples count. */
-    if (pb.error || m.family.len == 0 || m.family.len > w->limits->value_bytes_max ||
-        m.help.len > w->limits->value_bytes_max || m.unit.len > w->limits->value_bytes_max ||
-        !utf8_valid(m.family) || !utf8_valid(m.help) || !utf8_valid(m.unit))
+    if (pb.error) {
+        *outer = pb;
         return ERR_OK;
-    if (w->n_metadata == w->metadata_cap) {
-        size_t cap = w->metadata_cap ? w->metadata_cap * 2 : 64;
-        void *grown = column_grow(w->arena, w->metadata, w->n_metadata, cap, sizeof(m));
-        if (!grown) return arena_fail(w->arena, err);
-        w->metadata = grown;
-        w->metadata_cap = cap;
     }
-    w->metadata[w->n_metadata++] = m;
-    return ERR_OK;
+    return write_metadata_push(w, &m, err);
 }
 
 enum err_code write_request_decode(struct write_request *w, struct bytes message, struct err *err)

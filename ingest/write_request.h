@@ -1,5 +1,5 @@
-/* ingest/write_request.h: a decoded remote write 1.0 body (prometheus.WriteRequest) into columns for the engine.
- * The message is walked in place; a known series costs a comparison of its label bytes. Bad series and
+/* ingest/write_request.h: a decoded remote write body, 1.0 (prometheus.WriteRequest) or 2.0
+ * (io.prometheus.write.v2.Request), into columns for the engine. The message is walked in place; a known series costs a comparison of its label bytes. Bad series and
  * samples are left out and told apart from a bad message: they hurt nobody else in the request. */
 #ifndef QUIPU_INGEST_WRITE_REQUEST_H
 #define QUIPU_INGEST_WRITE_REQUEST_H
@@ -25,6 +25,7 @@ struct write_request {
     struct arena *texts; /* of problems; `arena` unless the caller wants them to live longer */
     const struct label_limits *limits;
     struct series_source source;
+    bool v2; /* the message is 2.0 */
 
     struct write_batch batch;
     size_t cap, h_cap;
@@ -47,6 +48,12 @@ void write_request_init(struct write_request *w, struct arena *arena,
  * budget. */
 MUST_USE enum err_code write_request_decode(struct write_request *w, struct bytes message,
                                             struct err *err);
+/* The same for message 2.0. Labels of a series whose references are bad are refused like other bad labels. Strings of the
+ * table may be named often: ERR_LIMIT when all label sets together would be larger than
+ * WRITE_V2_LABEL_BYTES_MAX. */
+#define WRITE_V2_LABEL_BYTES_MAX ((size_t)128 << 20)
+MUST_USE enum err_code write_request_decode_v2(struct write_request *w, struct bytes message,
+                                               struct err *err);
 /* Counts n refused samples and keeps the text of the first few problems. */
 void write_request_reject(struct write_request *w, enum reject_reason reason, size_t n,
                           const struct err *why);

@@ -1,6 +1,7 @@
 /* tests/ingest/test_remote_write.c: what POST /api/v1/write answers. The engine is a double that says what the test
  * wants to hear, at once or later; tests/engine has the real one. */
 #include <snappy-c.h>
+#include <zstd.h>
 
 #include "base/metric.h"
 #include "ingest/remote_write.h"
@@ -268,13 +269,15 @@ static void test_headers(void **state)
          415,
          "as per https://www.rfc-editor.org/rfc/rfc9110#parameter expected parameters to be "
          "key-values, got foo in application/x-protobuf;foo content-type\n"},
-        {{{TYPE, PB ";proto=foo.Bar"}}, 415, NULL},
-        {{{TYPE, PB "; proto=io.prometheus.write.v2.Request"}}, 415, NULL},
+        {{{TYPE, PB ";proto=foo.Bar"}},
+         415,
+         "got application/x-protobuf;proto=foo.Bar content type; unknown remote write protobuf "
+         "message foo.Bar, supported: prometheus.WriteRequest, io.prometheus.write.v2.Request\n"},
         {{{"Content-Encoding", "gzip"}},
          415,
          "gzip encoding (compression) is not accepted by this server; only snappy is "
          "acceptable\n"},
-        {{{"Content-Encoding", "zstd"}}, 415, NULL},
+        {{{"Content-Encoding", "zstd"}}, 204, ""}, /* the body tells what it is */
         {{{"X-Scope-OrgID", "team-a"}}, 204, ""},
         {{{"X-Scope-OrgID", "a|b"}}, 400, "tenant ID 'a|b' contains unsupported character '|'\n"},
         {{{"X-Scope-OrgID", "a"}, {"X-Scope-OrgID", "a"}}, 400, "multiple org IDs present\n"},
@@ -293,6 +296,113 @@ static void test_headers(void **state)
         fixture_release(&f);
     }
     test_where.in_property = false;
+}
+
+#define TYPE_V2 PB "; proto=io.prometheus.write.v2.Request"
+static const char *V2[][2] = {{TYPE, TYPE_V2}, {NULL, NULL}};
+
+/* As put_sample, in message 2.0; all in one body have one name. */
+static void put_sample_v2(struct fixture *f, const char *metric, int64_t t_ms)
+{
+    struct buf part;
+    buf_init(&part, MEM_INGEST);
+    if (!f->message.len) {
+        pb_put_str(&f->message, 4, "");
+        pb_put_str(&f->message, 4, "__name__");
+        pb_put_str(&f->message, 4, metric);
+    }
+    pb_put_str(&f->series, 1, "\1\2");
+    pb_put_double(&part, 1, 1);
+    pb_put_varint(&part, 2, (uint64_t)t_ms);
+    pb_put_message(&f->series, 2, &part);
+    pb_put_message(&f->message, 5, &f->series);
+    buf_release(&part);
+}
+
+static bool says(struct fixture *f, const char *what, unsigned n)
+{
+    char line[100];
+    snprintf(line, sizeof(line), "X-Prometheus-Remote-Write-%s-Written: %u", what, n);
+    return strstr((char *)f->fake.sent_headers.p, line) != NULL;
+}
+
+/* Every answer to 2.0 counts what was written, 1.0's say nothing. */
+static void test_counts_of_v2(void **state)
+{
+    (void)state;
+    static const struct {
+        enum err_code done_rc;
+        int64_t too_new_ms;
+        unsigned status, n;
+    } cases[] = {{ERR_OK, 0, 204, 2}, {ERR_OK, 1500, 400, 1}, {ERR_IO, 0, 500, 0}};
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        struct fixture f;
+        fixture_init(&f);
+        f.engine.done_rc = cases[i].done_rc;
+        f.engine.too_new_ms = cases[i].too_new_ms;
+        put_sample_v2(&f, "a", 1000);
+        put_sample_v2(&f, "a", 2000);
+        ask(&f, V2);
+        check_answer(&f, cases[i].status, NULL);
+        CHECK(says(&f, "Samples", cases[i].n) && says(&f, "Histograms", 0));
+        CHECK(says(&f, "Exemplars", 0));
+        fixture_release(&f);
+    }
+    struct fixture f;
+    fixture_init(&f);
+    put_sample(&f, "a", 1000); /* 1.0 read as 2.0 is empty, and says so */
+    ask(&f, V2);
+    check_answer(&f, 204, "");
+    CHECK(says(&f, "Samples", 0));
+    CHECK_U64(f.engine.n_writes, 0);
+    f.engine.admit_rc = ERR_NO_MEMORY;
+    ask(&f, V2);
+    check_answer(&f, 503, NULL);
+    CHECK(says(&f, "Samples", 0));
+    f.engine.admit_rc = ERR_OK;
+    put_sample(&f, "a", 1000);
+    ask(&f, NULL);
+    check_answer(&f, 204, "");
+    CHECK(!strstr((char *)f.fake.sent_headers.p, "Written"));
+    fixture_release(&f);
+}
+
+/* With and without its length in front, and with another codec in the header. */
+static void test_zstd(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_init(&f);
+    for (unsigned i = 0; i < 3; i++) {
+        static const char *const encodings[] = {"zstd", "snappy", "zstd"};
+        const char *headers[][2] = {{"Content-Encoding", encodings[i]}, {NULL, NULL}};
+        for (unsigned k = 0; k < 5000; k++) put_sample(&f, "a", 1000 + k);
+        size_t cap = ZSTD_compressBound(f.message.len);
+        char *body = malloc(cap);
+        ZSTD_CCtx *ctx = ZSTD_createCCtx();
+        CHECK(body && ctx);
+        CHECK(!ZSTD_isError(ZSTD_CCtx_setParameter(ctx, ZSTD_c_contentSizeFlag, i != 2)));
+        size_t len = ZSTD_compress2(ctx, body, cap, f.message.p, f.message.len);
+        CHECK(!ZSTD_isError(len));
+        buf_reset(&f.message);
+        ask_raw(&f, headers, bytes_of(body, len));
+        check_answer(&f, 204, "");
+        CHECK_U64(f.engine.n_samples, 5000 * (i + 1));
+        ask_raw(&f, headers, bytes_of(body, len - 1));
+        check_answer(&f, 400, "zstd: corrupt input\n");
+        ZSTD_freeCCtx(ctx);
+        free(body);
+    }
+    /* More than a message may have. */
+    size_t len = (size_t)2 << 20;
+    char *zeros = calloc(len, 1), *body = malloc(len);
+    CHECK(zeros && body);
+    ask_raw(&f, NULL, bytes_of(body, ZSTD_compress(body, len, zeros, len, 1)));
+    check_answer(&f, 400, "zstd: decoded length exceeds limit 1048576\n");
+    forget_answer(&f);
+    free(zeros);
+    free(body);
+    fixture_release(&f);
 }
 
 static void test_bodies(void **state)
@@ -495,6 +605,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_stored),
         cmocka_unit_test(test_headers),
+        cmocka_unit_test(test_counts_of_v2),
+        cmocka_unit_test(test_zstd),
         cmocka_unit_test(test_bodies),
         cmocka_unit_test(test_engine_says_no),
         cmocka_unit_test(test_short_of_memory),
