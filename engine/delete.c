@@ -403,10 +403,42 @@ static enum err_code rewrite_all(struct clean *c, struct err *err)
     return rc;
 }
 
-/* Under compactor.lock and the flush lock: does no block of the view hold what is deleted? */
+/* Blocks that the catalog knows and the view does not: they were broken at the start, and may be mended one day. */
+struct absent {
+    const struct view *view;
+    const struct tombstone_set *set; /* what they must not hold; NULL: just their earliest time */
+    int64_t min_ms;
+};
+
+static enum err_code look_at_absent(void *ctx, const struct block_info *info, struct err *err)
+{
+    struct absent *a = ctx;
+    for (size_t i = 0; i < a->view->n_blocks; i++)
+        if (strcmp(block_info(a->view->blocks[i])->ulid.text, info->ulid.text) == 0) return ERR_OK;
+    a->min_ms = MIN_OF(a->min_ms, info->t_min_ms);
+    for (size_t i = 0; a->set && i < a->set->n; i++) {
+        struct tombstone_view v = tombstone_view(a->set->items[i]);
+        if (v.mint_ms <= info->t_max_ms && v.maxt_ms >= info->t_min_ms)
+            return err_set(err, ERR_CORRUPT, "block %s is left out, and may hold deleted samples",
+                           info->ulid.text);
+    }
+    return ERR_OK;
+}
+
+/* Under the flush lock: nobody replaces the view or the catalog's blocks. */
+static enum err_code find_absent(struct tenant *t, struct absent *a, struct err *err)
+{
+    a->view = t->views.newest;
+    a->min_ms = INT64_MAX;
+    return catalog_blocks(t->engine->catalog, t->incarnation, look_at_absent, a, err);
+}
+
+/* Under compactor.lock and the flush lock: does no block hold what is deleted? */
 static enum err_code blocks_are_clean(struct clean *c, bool *clean, struct err *err)
 {
-    enum err_code rc = survey(c->t, c->set, err);
+    struct absent absent = {.set = c->set};
+    enum err_code rc = find_absent(c->t, &absent, err);
+    if (!rc) rc = survey(c->t, c->set, err);
     *clean = !rc;
     for (size_t i = 0; *clean && i < c->t->deletes.n; i++) *clean = !c->t->deletes.marks[i].pending;
     return rc;
@@ -571,7 +603,10 @@ static enum err_code expire(struct tenant *t, const struct tombstone_set *set, i
         struct tombstone_view v = tombstone_view(set->items[i]);
         if (is_past(t, &v, oldest_ms)) ids[n++] = v.id;
     }
-    enum err_code rc = n ? forget(t, ids, n, err) : ERR_OK;
+    struct absent absent = {.set = NULL};
+    enum err_code rc = n ? find_absent(t, &absent, err) : ERR_OK;
+    if (n && absent.min_ms < oldest_ms) n = 0; /* it would bring back what it holds */
+    if (!rc && n) rc = forget(t, ids, n, err);
     if (n) atomic_store(&t->ghost_gen, t->gen);
     lock_release(&t->flush_lock);
     mem_free(ids);

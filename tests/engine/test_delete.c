@@ -255,6 +255,45 @@ static void test_bytes_are_freed(void **state)
     fixture_close(&f);
 }
 
+static bool find_block(void *ctx, const char *name, bool is_dir)
+{
+    (void)is_dir;
+    if (str_has_suffix(str_of(name), STR(".block"))) snprintf(ctx, 64, "%s", name);
+    return true;
+}
+
+/* A block that is missing now may be back one day: what is deleted of it is not forgotten. */
+static void test_left_out_block(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct engine_clean_report report;
+    char name[64] = "", dir[300], path[400], away[400];
+    delete_open(&f);
+    struct tenant *t = fixture_tenant(&f, "default");
+    write_one(&f, t, 1, NOW_MS - HOUR, 1);
+    write_one(&f, t, 2, NOW_MS - HOUR, 2);
+    CHECK_OK(engine_close(f.engine, true, &f.err), &f.err);
+    snprintf(dir, sizeof(dir), "%s/tenants/default/blocks", f.dir);
+    CHECK_OK(io_list(f.env.io, dir, find_block, name, &f.err), &f.err);
+    snprintf(path, sizeof(path), "%s/%s", dir, name);
+    snprintf(away, sizeof(away), "%s/away", f.dir);
+    CHECK(name[0] && rename(path, away) == 0);
+    CHECK_OK(engine_open(&f.env, &f.config, &f.engine, &f.err), &f.err);
+    t = fixture_tenant(&f, "default");
+    CHECK_U64(count_all(&f, t).series, 0);
+    delete_one(&f, t, eq("i", "1"), INT64_MIN, INT64_MAX);
+    CHECK_ERR(engine_clean_tombstones(f.engine, t, &report, &f.err), ERR_CORRUPT);
+    CHECK_OK(engine_close(f.engine, false, &f.err), &f.err);
+    CHECK(rename(away, path) == 0);
+    CHECK_OK(engine_open(&f.env, &f.config, &f.engine, &f.err), &f.err);
+    t = fixture_tenant(&f, "default");
+    CHECK_U64(count_all(&f, t).series, 1);
+    CHECK_U64(clean(&f, t).blocks, 1);
+    CHECK_U64(count_all(&f, t).series, 1);
+    fixture_close(&f);
+}
+
 /* A program without regular expressions must not open what it cannot hide. */
 static void test_without_regex(void **state)
 {
@@ -955,7 +994,7 @@ int main(void)
         cmocka_unit_test(test_without_regex), cmocka_unit_test(test_retention_forgets),
         cmocka_unit_test(test_model),         cmocka_unit_test(test_tenant_is_gone),
         cmocka_unit_test(test_tenant_in_use), cmocka_unit_test(test_orphans),
-        cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_threads),       cmocka_unit_test(test_left_out_block),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
