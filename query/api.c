@@ -1,4 +1,5 @@
 /* The frame of every answer: headers, tenant, envelope, errors; and the table of routes. */
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -64,7 +65,11 @@ enum api_error api_error_of(struct api_call *call, const struct err *err, const 
     case ERR_SHUTDOWN: error = API_UNAVAILABLE; break;
     default: break;
     }
-    api_error(call, error, "%s%s", error == API_BAD_DATA ? prefix : "", err->text);
+    const char *slash = strrchr(err->file, '/'), *file = slash ? slash + 1 : err->file;
+    if (err->code == ERR_CORRUPT && *file) /* what to repair; where it is, is nobody's business */
+        api_error(call, error, "%s (file %s, offset %" PRIu64 ")", err->text, file, err->file_off);
+    else
+        api_error(call, error, "%s%s", error == API_BAD_DATA ? prefix : "", err->text);
     return error;
 }
 
@@ -113,6 +118,20 @@ static void put_notes(struct api_call *call, const struct notes *notes, enum not
         json_string_html(&call->out, text);
     }
     buf_u8(&call->out, ']');
+}
+
+void api_warn_missing(struct api_call *call, int64_t mint_ms, int64_t maxt_ms)
+{
+    const struct query_source_ops *ops = call->source->ops;
+    struct str *texts;
+    struct err err; /* without memory the answer goes without */
+    size_t n = 0;
+    if (call->begun || !ops->warnings ||
+        ops->warnings(call->source, mint_ms, maxt_ms, call->arena, &texts, &n, &err) != ERR_OK ||
+        n == 0)
+        return;
+    struct str value = arena_printf(call->arena, "199 quipu \"%.*s\"", STR_ARG(texts[0]));
+    if (value.p) http_set_header(call->req, "Warning", value.p);
 }
 
 void api_note_missing(struct api_call *call, int64_t mint_ms, int64_t maxt_ms, struct notes *notes)

@@ -64,6 +64,7 @@ static enum err_code select_all(struct federate *f, const struct api_selectors *
     const struct query_source_ops *ops = call->source->ops;
     f->selects = ARENA_ARRAY(call->arena, struct source_select *, selectors->n + 1);
     if (!f->selects) return arena_fail(call->arena, &call->err);
+    api_warn_missing(call, f->since_ms, f->now_ms);
     for (size_t i = 0; i < selectors->n; i++) {
         const struct node_selector *s = NODE_AS(selector, selectors->items[i].root);
         if (!s->n_matchers) continue; /* {} finds nothing here, as with Prometheus */

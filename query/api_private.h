@@ -97,6 +97,8 @@ bool api_part(struct api_call *call);
 void api_finish(struct api_call *call, const struct notes *notes, struct str query);
 /* Warnings about samples that are missing in [mint_ms, maxt_ms]. What the source cannot say is left out. */
 void api_note_missing(struct api_call *call, int64_t mint_ms, int64_t maxt_ms, struct notes *notes);
+/* The same for answers that have no place for warnings: an HTTP header `Warning`, before anything is sent. */
+void api_warn_missing(struct api_call *call, int64_t mint_ms, int64_t maxt_ms);
 /* Sends the rest of an answer without an envelope. */
 void api_send(struct api_call *call);
 /* An error at any time: once the answer has begun, the connection is cut. */

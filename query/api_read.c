@@ -283,6 +283,7 @@ static enum err_code run_query(struct read_call *r, const struct read_query *q)
         rc = call->source->ops->select(call->source, q->matchers, q->n_matchers, q->start_ms,
                                        q->end_ms, &select, &call->err);
     if (rc) return rc;
+    api_warn_missing(call, q->start_ms, q->end_ms);
     rc = r->request.type == READ_SAMPLES ? put_result(r, select, q) : stream_result(r, select, q);
     if (select) call->source->ops->release(select);
     return rc;

@@ -128,7 +128,8 @@ enum err_code verify_block(const struct env *env, const char *path,
 /* ---- the catalog ---- */
 
 /* Every page, those too that SQLite's check does not look at. Pages that the WAL has may be torn where they are. */
-static enum err_code check_pages(struct file *file, verify_fn *fn, void *ctx, struct err *err)
+static enum err_code check_pages(struct file *file, uint64_t *n_bad, verify_fn *fn, void *ctx,
+                                 struct err *err)
 {
     uint8_t page[SQLITE_VFS_PAGE_BYTES];
     uint64_t size = 0;
@@ -145,12 +146,13 @@ static enum err_code check_pages(struct file *file, verify_fn *fn, void *ctx, st
                 n < sizeof(page) ? "a page that is cut off" : "checksum of a page");
         err_at(&bad, file->path, off);
         verify_report(fn, ctx, file->path, section, &bad);
+        ++*n_bad;
     }
     return rc;
 }
 
-static enum err_code check_file(struct io *io, const char *path, bool wal_counts, verify_fn *fn,
-                                void *ctx, struct err *err)
+static enum err_code check_file(struct io *io, const char *path, bool wal_counts, uint64_t *n_bad,
+                                verify_fn *fn, void *ctx, struct err *err)
 {
     struct file *file;
     enum sqlite_pages pages;
@@ -158,7 +160,7 @@ static enum err_code check_file(struct io *io, const char *path, bool wal_counts
     if (rc) return rc;
     rc = sqlite_vfs_pages(file, &pages, err);
     if (!rc && pages == SQLITE_PAGES_CHECKSUMMED && !wal_counts)
-        rc = check_pages(file, fn, ctx, err);
+        rc = check_pages(file, n_bad, fn, ctx, err);
     file_close(file);
     return rc;
 }
@@ -173,7 +175,8 @@ enum err_code verify_catalog(const struct env *env, const char *dir, verify_fn *
     if (rc) return rc;
     snprintf(wal, sizeof(wal), "%s-wal", path);
     if (sqlite_wal_check(env->io, wal, &state, &bad)) verify_report(fn, ctx, wal, "frame", &bad);
-    if (check_file(env->io, path, state.n_commits > 0, fn, ctx, &bad)) {
+    uint64_t n_bad = 0;
+    if (check_file(env->io, path, state.n_commits > 0, &n_bad, fn, ctx, &bad)) {
         if (bad.code == ERR_NO_MEMORY) return err_set(err, bad.code, "%s", bad.text);
         verify_report(fn, ctx, path, "", &bad);
         return ERR_OK;
@@ -182,7 +185,7 @@ enum err_code verify_catalog(const struct env *env, const char *dir, verify_fn *
     rc = catalog_open_to_read(env, dir, &catalog, &bad);
     if (!rc) rc = catalog_check_integrity(catalog, &bad);
     if (rc == ERR_NO_MEMORY) return err_set(err, rc, "%s", bad.text);
-    if (rc) verify_report(fn, ctx, path, "", &bad);
+    if (rc && !n_bad) verify_report(fn, ctx, path, "", &bad);
     catalog_close(catalog);
     return ERR_OK;
 }
