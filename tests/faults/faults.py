@@ -157,10 +157,11 @@ class Writer(threading.Thread):
         self.stop.set()
         self.join(120)
 
-    def check(self):
-        """Problems: every acknowledged sample of the first series by its value, and of all by their number."""
-        n = len(self.acked)
-        client = qc.Client(self.port, tenant=self.tenant, timeout=120)
+    def check(self, port=None, n=None):
+        """Problems: every acknowledged sample of the first series by its value, and of all by their number. Of the first n, and
+        at another server, if one likes."""
+        n = len(self.acked) if n is None else n
+        client = qc.Client(port or self.port, tenant=self.tenant, timeout=120)
         end = (self.t0_ms + n * self.step_ms) / 1000 + 1
         problems = []
         got = client.query('%s{s="0"}[3h]' % self.name, "%.3f" % end)
