@@ -4,6 +4,7 @@
 #include "base/hash.h"
 #include "engine/engine_private.h"
 #include "wal/archive.h"
+#include "wal/record.h"
 
 #define STEP_NS INT64_C(1000000000)
 #define RETAIN_NS (INT64_C(60) * 1000000000)
@@ -116,6 +117,20 @@ void engine_hide_tenant(struct engine *e, const struct tenant *t)
     rwlock_release(&e->tenants_lock);
 }
 
+/* An archive of the log has no catalog: what it says of a tenant's samples is of use only with the tenant. */
+static enum err_code log_tenant(struct engine *e, const struct catalog_tenant *row, struct err *err)
+{
+    struct wal_tenant tenant = {row->incarnation, row->name, row->created_ms};
+    struct buf payload;
+    uint64_t pos;
+    buf_init(&payload, MEM_WAL);
+    wal_encode_tenant(&payload, &tenant);
+    enum err_code rc = buf_finish(&payload, err);
+    if (!rc) rc = wal_append(e->wal, WAL_TENANT, buf_bytes(&payload), NULL, NULL, &pos, err);
+    buf_release(&payload);
+    return rc;
+}
+
 /* Under create_lock. */
 static enum err_code create_tenant(struct engine *e, struct str name, struct tenant **out,
                                    struct err *err)
@@ -128,6 +143,7 @@ static enum err_code create_tenant(struct engine *e, struct str name, struct ten
                        e->config.tenants_max);
     struct catalog_tenant row;
     enum err_code rc = catalog_tenant(e->catalog, name, clock_wall_ms(e->env.clock), &row, err);
+    if (!rc) rc = log_tenant(e, &row, err); /* before anybody can write to it */
     if (rc) return disk_room_note(&e->room, rc);
     return engine_add_tenant(e, &row, out, err);
 }

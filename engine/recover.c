@@ -409,7 +409,8 @@ static enum err_code replay_record(void *ctx, const struct wal_record *record, s
     uint64_t incarnation;
     struct head_counts counts = {0};
     struct err bad;
-    if (record->type == WAL_TIME || record->type == WAL_PAD) return ERR_OK;
+    if (record->type == WAL_TIME || record->type == WAL_PAD || record->type == WAL_TENANT)
+        return ERR_OK; /* for an archive */
     if (wal_record_incarnation(record->payload, &incarnation, &bad)) {
         r->n_bad++;
         return ERR_OK;

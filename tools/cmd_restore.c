@@ -15,6 +15,7 @@
 #include "tools/cli.h"
 #include "tools/cmd.h"
 #include "wal/archive.h"
+#include "wal/record.h"
 
 #define PROGRESS_NS INT64_C(100000000)
 #define UNFINISHED_LOCK "RESTORING"
@@ -257,6 +258,28 @@ static enum err_code keep_tenant(struct job *j, struct err *err)
 
 /* ---- up to a time ---- */
 
+/* One that came to be after the backup. Its files, if it had any, came to be later still. */
+static enum err_code add_tenant(void *ctx, const struct wal_tenant *t, struct err *err)
+{
+    struct catalog_tenant row = {.name = t->name,
+                                 .incarnation = t->incarnation,
+                                 .next_sequence = 1,
+                                 .created_ms = t->created_ms};
+    enum err_code rc = tenant_name_check(t->name, err);
+    if (!rc) rc = catalog_put_tenant(ctx, &row, err);
+    return rc == ERR_EXISTS ? ERR_OK : rc; /* the backup has it */
+}
+
+static enum err_code add_tenants(struct job *j, const char *wal, struct err *err)
+{
+    struct catalog *catalog;
+    enum err_code rc = catalog_open(&j->env, j->temp, &catalog, err);
+    if (rc) return rc;
+    rc = wal_each_tenant(j->env.io, wal, add_tenant, catalog, err);
+    catalog_close(catalog);
+    return rc ? err_context(err, "tenants of the archive") : ERR_OK;
+}
+
 static enum err_code replay_archive(struct job *j, struct err *err)
 {
     char wal[IO_PATH_BYTES];
@@ -264,7 +287,7 @@ static enum err_code replay_archive(struct job *j, struct err *err)
     if (!rc) rc = wal_extend(j->env.io, wal, j->ask->archive, &j->extend, err);
     if (!rc && j->until_ms != INT64_MAX)
         rc = wal_cut_after(j->env.io, wal, j->until_ms, &j->last_ms, err);
-    return rc;
+    return rc ? rc : add_tenants(j, wal, err);
 }
 
 /* Without a log that knows when a sample came: those of later times go. */

@@ -439,6 +439,41 @@ enum err_code wal_cut_after(struct io *io, const char *dir, int64_t t_ms, int64_
     return rc ? err_context(err, "cutting the log at a time") : ERR_OK;
 }
 
+static enum err_code tenants_of(struct io *io, const char *path, wal_tenant_fn *fn, void *ctx,
+                                struct err *err)
+{
+    struct segment_reader r;
+    struct segment_header header;
+    struct segment_item item = {.kind = SEGMENT_RECORD};
+    struct wal_tenant tenant;
+    enum err_code rc = segment_reader_open(io, path, &r, err);
+    if (rc) return rc;
+    rc = segment_reader_header(&r, &header, err);
+    while (!rc) {
+        rc = segment_reader_next(&r, &item, err);
+        if (rc || item.kind == SEGMENT_END) break;
+        if (item.kind != SEGMENT_RECORD || item.type != WAL_TENANT) continue;
+        rc = wal_decode_tenant(item.payload, &tenant, err);
+        if (!rc) rc = fn(ctx, &tenant, err);
+    }
+    segment_reader_close(&r);
+    return rc;
+}
+
+enum err_code wal_each_tenant(struct io *io, const char *dir, wal_tenant_fn *fn, void *ctx,
+                              struct err *err)
+{
+    struct segs segs;
+    enum err_code rc = segs_list(io, dir, &segs, err);
+    for (size_t i = 0; !rc && i < segs.n; i++) {
+        char path[IO_PATH_BYTES];
+        rc = seg_path(path, dir, &segs.items[i], err);
+        if (!rc) rc = tenants_of(io, path, fn, ctx, err);
+    }
+    segs_release(&segs);
+    return rc;
+}
+
 /* A record of the same length that says nothing. */
 static enum err_code blank_record(struct file *file, const struct segment_item *item,
                                   struct buf *blank, struct err *err)

@@ -36,6 +36,11 @@ MUST_USE enum err_code wal_extend(struct io *io, const char *dir, const char *ar
  * count as of the one before. *last_ms: of the last record kept, about; INT64_MIN: not known. */
 MUST_USE enum err_code wal_cut_after(struct io *io, const char *dir, int64_t t_ms, int64_t *last_ms,
                                      struct err *err);
+/* Tenants that came to be within the log in `dir`. */
+struct wal_tenant;
+typedef enum err_code wal_tenant_fn(void *ctx, const struct wal_tenant *tenant, struct err *err);
+MUST_USE enum err_code wal_each_tenant(struct io *io, const char *dir, wal_tenant_fn *fn, void *ctx,
+                                       struct err *err);
 /* Blanks all records but those of one tenant; positions stay. */
 MUST_USE enum err_code wal_keep_tenant(struct io *io, const char *dir, uint64_t incarnation,
                                        struct err *err);

@@ -24,7 +24,8 @@
  *   code 9..15     its upper code - 8 bytes, the lower ones are 0 (0.5, -0, infinities)
  * WAL_TIME:        incarnation 0, n 0, then u64: wall clock in ms when the records up to the next one were appended.
  *                  Never falls within what one process writes; each segment begins with one
- * WAL_PAD:         zeros, as long as the record that was in its place */
+ * WAL_PAD:         zeros, as long as the record that was in its place
+ * WAL_TENANT:      incarnation, n 1, name with a varint length, zig-zag of when it came to be, in ms */
 #ifndef QUIPU_WAL_FORMAT_H
 #define QUIPU_WAL_FORMAT_H
 

@@ -289,3 +289,23 @@ enum err_code wal_decode_time(struct bytes payload, int64_t *t_ms, struct err *e
     if (incarnation || n) return err_set(err, ERR_CORRUPT, "a time mark of a tenant");
     return reader_finish(&r, err);
 }
+
+void wal_encode_tenant(struct buf *out, const struct wal_tenant *tenant)
+{
+    buf_varint(out, tenant->incarnation);
+    buf_varint(out, 1);
+    buf_str(out, tenant->name);
+    buf_zigzag(out, tenant->created_ms);
+}
+
+enum err_code wal_decode_tenant(struct bytes payload, struct wal_tenant *out, struct err *err)
+{
+    struct reader r = reader_init(payload);
+    out->incarnation = reader_varint(&r);
+    uint64_t n = reader_varint(&r);
+    out->name = reader_str(&r);
+    out->created_ms = reader_zigzag(&r);
+    if (n != 1 || out->incarnation == 0 || out->name.len == 0)
+        return err_set(err, ERR_CORRUPT, "a tenant's record makes no sense");
+    return reader_finish(&r, err);
+}

@@ -48,6 +48,16 @@ MUST_USE enum err_code wal_decode_histograms(struct bytes payload, struct arena 
 void wal_encode_time(uint8_t out[WAL_TIME_BYTES], int64_t t_ms);
 MUST_USE enum err_code wal_decode_time(struct bytes payload, int64_t *t_ms, struct err *err);
 
+/* WAL_TENANT */
+struct wal_tenant {
+    uint64_t incarnation;
+    struct str name; /* in the payload */
+    int64_t created_ms;
+};
+void wal_encode_tenant(struct buf *out, const struct wal_tenant *tenant);
+MUST_USE enum err_code wal_decode_tenant(struct bytes payload, struct wal_tenant *out,
+                                         struct err *err);
+
 /* The incarnation alone, to skip a record early. */
 MUST_USE enum err_code wal_record_incarnation(struct bytes payload, uint64_t *incarnation,
                                               struct err *err);

@@ -23,6 +23,7 @@ const char *wal_type_name(enum wal_type type)
     case WAL_CHECKPOINT: return "checkpoint";
     case WAL_TIME: return "time";
     case WAL_PAD: return "pad";
+    case WAL_TENANT: return "tenant";
     }
     return "unknown";
 }

@@ -20,9 +20,10 @@ enum wal_type {
     WAL_METADATA = 5,
     WAL_TOMBSTONE = 6,
     WAL_CHECKPOINT = 7,
-    WAL_TIME = 8, /* when what follows was appended; of no tenant */
-    WAL_PAD = 9,  /* what a restore of one tenant makes of the others' records: nothing */
-    WAL_TYPE_LAST = WAL_PAD
+    WAL_TIME = 8,    /* when what follows was appended; of no tenant */
+    WAL_PAD = 9,     /* what a restore of one tenant makes of the others' records: nothing */
+    WAL_TENANT = 10, /* a tenant came to be: for an archive, which has no catalog */
+    WAL_TYPE_LAST = WAL_TENANT
 };
 const char *wal_type_name(enum wal_type type);
 

@@ -234,6 +234,8 @@ def until(t, *_):
                 [(old * 1000, 1.0)]) for k in range(20))
             c.write(series)
             put(c, "step", (old + i) * 1000, i)
+            if i == 200:
+                put(qc.Client(s.port, "late"), "late", old * 1000, 7)
             time.sleep(0.003)
             moments.append(time.time())
             time.sleep(0.003)
@@ -246,6 +248,8 @@ def until(t, *_):
             got = qc.Client(s.port).query("count_over_time(step[5000s])", old + 400)
             n = int(float(got[0]["value"][1])) if got else 0
             check(n == i + 2, "until the arrival of %d: %d samples", i + 1, n - 1)
+            late = qc.Client(s.port, "late").query("late", old)
+            check(len(late) == (i + 1 >= 200), "a tenant younger than the backup, at %d: %s", i + 1, late)
     r = t.restore(t.path("r"), "--until", str(old + 100), source="bk-other")
     check(r["cutBy"] == "sample time", "%s", r)
     with t.server(t.path("r")) as s:
