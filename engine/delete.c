@@ -82,16 +82,29 @@ static enum err_code delete_sets(struct tenant *t, const struct matcher_set *set
     return rc;
 }
 
+int64_t tenant_delete_until(struct tenant *t)
+{
+    struct engine *e = t->engine;
+    int64_t head_min_ms, newest_ms;
+    tenant_head_range(t, &head_min_ms, &newest_ms);
+    newest_ms = MAX_OF(newest_ms, data_clock_ms(&e->data_clock));
+    struct view *view = views_take(&t->views);
+    for (size_t i = 0; i < view->n_blocks; i++)
+        newest_ms = MAX_OF(newest_ms, block_info(view->blocks[i])->t_max_ms);
+    views_give(&t->views, view);
+    return MIN_OF(newest_ms, clock_wall_ms(e->env.clock));
+}
+
 enum err_code tenant_delete(struct tenant *t, const struct matcher_set *sets, size_t n_sets,
                             int64_t mint_ms, int64_t maxt_ms, struct err *err)
 {
     struct engine *e = t->engine;
-    int64_t now_ms = clock_wall_ms(e->env.clock);
+    int64_t until_ms = tenant_delete_until(t);
     struct catalog_tombstone like = {.incarnation = t->incarnation,
                                      .mint_ms = mint_ms,
-                                     .maxt_ms = MIN_OF(maxt_ms, now_ms),
+                                     .maxt_ms = MIN_OF(maxt_ms, until_ms),
                                      .log_pos = wal_end_pos(e->wal),
-                                     .created_ms = now_ms};
+                                     .created_ms = clock_wall_ms(e->env.clock)};
     if (like.mint_ms > like.maxt_ms || n_sets == 0) return ERR_OK;
     if (atomic_load(&t->state) != TENANT_ALIVE) return tenant_gone(t, err);
     enum err_code rc = delete_sets(t, sets, n_sets, &like, err);
@@ -135,7 +148,8 @@ enum err_code tenant_delete_preview(struct tenant *t, const struct matcher_set *
 {
     enum err_code rc = ERR_OK;
     *out = (struct tenant_delete_preview){0};
-    maxt_ms = MIN_OF(maxt_ms, clock_wall_ms(t->engine->env.clock));
+    int64_t until_ms = tenant_delete_until(t);
+    maxt_ms = MIN_OF(maxt_ms, until_ms);
     for (size_t i = 0; !rc && mint_ms <= maxt_ms && i < n_sets; i++) {
         struct engine_select *sel;
         rc = tenant_select(t, sets[i].items, sets[i].n, mint_ms, maxt_ms, &sel, err);
@@ -618,7 +632,7 @@ enum err_code tenant_expire_tombstones(struct tenant *t, struct err *err)
     int64_t retention_ms = atomic_load_explicit(&t->retention_ms, memory_order_relaxed);
     struct tombstone_set *set = retention_ms > 0 ? tombstones_take(&t->tombstones) : NULL;
     if (!set) return ERR_OK;
-    int64_t oldest_ms = clock_wall_ms(t->engine->env.clock) - retention_ms - EXPIRE_SLACK_MS;
+    int64_t oldest_ms = data_clock_ms(&t->engine->data_clock) - retention_ms - EXPIRE_SLACK_MS;
     enum err_code rc = expire(t, set, oldest_ms, err);
     tombstone_set_give(set);
     return rc;

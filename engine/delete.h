@@ -24,7 +24,9 @@ struct delete_memory {
 };
 void delete_memory_release(struct delete_memory *memory);
 
-struct catalog_tenant;
+/* How far a delete reaches that begins now: no later than the wall clock, nor than what the tenant has, should that clock
+ * have jumped ahead (data_clock.h): what is written when it is right again is new. */
+int64_t tenant_delete_until(struct tenant *tenant);
 /* The catalog's tombstones of a tenant; at the start, before its log is read. */
 MUST_USE enum err_code tenant_load_tombstones(struct tenant *tenant, struct err *err);
 /* Writes at most one block again, if one is due; *did: it was done. Under compactor.lock. */

@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <unistd.h>
 
+#include "engine/tenant.h"
 #include "tests/engine/fixture.h"
 
 #define HOUR INT64_C(3600000)
@@ -255,6 +256,24 @@ static void test_bytes_are_freed(void **state)
     fixture_close(&f);
 }
 
+/* A clock that is years ahead when something is deleted does not delete what comes when it is right again. */
+static void test_clock_ahead(void **state)
+{
+    (void)state;
+    struct fixture f;
+    delete_open(&f);
+    struct tenant *t = fixture_tenant(&f, "default");
+    write_one(&f, t, 1, NOW_MS - HOUR, 1);
+    write_one(&f, t, 1, NOW_MS - 1, 1);
+    f.clock.wall_ms += 20000 * HOUR;
+    delete_one(&f, t, eq("i", "1"), INT64_MIN, INT64_MAX);
+    CHECK_U64(count_all(&f, t).series, 0);
+    f.clock.wall_ms = NOW_MS + HOUR;
+    write_one(&f, t, 1, NOW_MS + HOUR, 2);
+    CHECK_U64(count_all(&f, t).samples, 1);
+    fixture_close(&f);
+}
+
 static bool find_block(void *ctx, const char *name, bool is_dir)
 {
     (void)is_dir;
@@ -456,8 +475,10 @@ static void op_delete(struct fixture *f, struct tenant *t, struct model *m, stru
                               .name = d->kind == 1 ? STR(LABEL_NAME) : STR("host"),
                               .value = str_of(d->value)};
     struct matcher_set set = {&matcher, d->kind < 4};
+    int64_t until_ms = tenant_delete_until(t);
+    CHECK(until_ms <= f->clock.wall_ms);
     CHECK_OK(tenant_delete(t, &set, 1, d->mint_ms, d->maxt_ms, &f->err), &f->err);
-    d->maxt_ms = MIN_OF(d->maxt_ms, f->clock.wall_ms);
+    d->maxt_ms = MIN_OF(d->maxt_ms, until_ms);
 }
 
 static void op_clean(struct fixture *f, struct tenant *t, struct model *m)
@@ -995,6 +1016,7 @@ int main(void)
         cmocka_unit_test(test_model),         cmocka_unit_test(test_tenant_is_gone),
         cmocka_unit_test(test_tenant_in_use), cmocka_unit_test(test_orphans),
         cmocka_unit_test(test_threads),       cmocka_unit_test(test_left_out_block),
+        cmocka_unit_test(test_clock_ahead),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

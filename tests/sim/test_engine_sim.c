@@ -470,8 +470,10 @@ static void sim_delete(struct sim *sim)
     struct matcher m;
     char text[16];
     struct matcher_set set = delete_matchers(&d, &m, text);
+    int64_t until_ms = tenant_delete_until(t);
+    CHECK(until_ms <= sim->clock.wall_ms);
     enum err_code rc = tenant_delete(t, &set, 1, d.mint_ms, d.maxt_ms, &sim->err);
-    d.maxt_ms = MIN_OF(d.maxt_ms, sim->clock.wall_ms);
+    d.maxt_ms = MIN_OF(d.maxt_ms, until_ms);
     if (rc && !sim->hurt) CHECK_OK(rc, &sim->err);
     d.doubtful = rc != ERR_OK;
     sim->n_deletes += !rc;
