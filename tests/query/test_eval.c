@@ -401,6 +401,40 @@ static void test_limits(void **state)
     fixture_free(f);
 }
 
+struct countdown {
+    int left, asked;
+};
+
+static bool soon(void *ctx)
+{
+    struct countdown *c = ctx;
+    c->asked++;
+    return c->left-- <= 0;
+}
+
+/* One series is a whole batch and may take long: whoever works on it looks up in between. */
+static void test_canceled_within_a_series(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_new("load 1s\n  g 0+1x3000\n");
+    struct countdown c = {.left = 6};
+    struct err err;
+    f->env.canceled = soon;
+    f->env.canceled_ctx = &c;
+    /* 10,001 windows of 1,000 samples */
+    struct query_result *r = fixture_run(f, "mad_over_time(g[1000s])", 1000000, 3000000, 200, &err);
+    CHECK(r == NULL);
+    CHECK(err.code == ERR_CANCELED);
+    CHECK_U64((uint64_t)c.asked, 7);
+    c.left = 1 << 30;
+    c.asked = 0;
+    r = fixture_run(f, "mad_over_time(g[1000s])", 1000000, 1100000, 200, &err);
+    CHECK(r != NULL);
+    query_result_free(r);
+    CHECK(c.asked < 20); /* but not so often that it costs anything */
+    fixture_free(f);
+}
+
 static void test_a_failed_read_fails_the_query(void **state)
 {
     (void)state;
@@ -729,6 +763,7 @@ int main(void)
         cmocka_unit_test(test_equal_selectors_are_selected_once),
         cmocka_unit_test(test_statistics),
         cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_canceled_within_a_series),
         cmocka_unit_test(test_a_failed_read_fails_the_query),
         cmocka_unit_test(test_out_of_memory),
         cmocka_unit_test(test_deep_expressions),
