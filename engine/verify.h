@@ -25,7 +25,8 @@ struct verify_options {
 MUST_USE enum err_code verify_data_dir(const struct env *env, const char *dir,
                                        const struct verify_options *options,
                                        struct verify_totals *report, struct err *err);
-/* Single files, of whatever is named: blocks, segments of a log, snapshots; others are left to the caller. In a backup. */
+/* Files by name, of whatever is named: blocks, segments of a log, snapshots; others are left to the caller. A torn end is a
+ * note in any segment: which one is the newest, the caller knows. */
 struct verify_file {
     const char *path;
 };

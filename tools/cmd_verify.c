@@ -11,6 +11,7 @@
 #include "tools/cli.h"
 #include "tools/client.h"
 #include "tools/cmd.h"
+#include "tools/verify_backup.h"
 
 #define PROGRESS_NS INT64_C(100000000)
 #define THREADS 2
@@ -100,7 +101,9 @@ static enum err_code verify_offline(struct shown *s, struct verify_totals *total
                                      .fn = on_finding,
                                      .progress = on_progress,
                                      .ctx = s};
-    enum err_code rc = verify_data_dir(&env, s->ask->dir, &options, totals, err);
+    enum err_code rc = backup_dir_is(env.io, s->ask->dir)
+                           ? verify_backups(&env, s->ask->dir, &options, totals, err)
+                           : verify_data_dir(&env, s->ask->dir, &options, totals, err);
     if (rc == ERR_BUSY) err_context(err, "use --server to verify the blocks of a running server");
     cli_progress_end();
     metrics_free(env.metrics);
@@ -258,12 +261,14 @@ enum exit_code cmd_verify(int argc, char **argv)
         .usage = "verify DIR | --server URL [options]",
         .doc = "Reads everything and checks it: every checksum, catalog against files, order of\n"
                "series and samples, indexes against chunks, the log record by record. Names each\n"
-               "bad place by file, section and offset. Changes nothing.\n\n"
+               "bad place by file, section and offset. Changes nothing. DIR is a data directory, "
+               "or a\n"
+               "folder of backups, of which every file is compared with its SHA-256, too.\n\n"
                "Exit codes: 0 good, 6 damage, 4 something could not be read, 3 a server has the\n"
                "directory open, 2 wrong usage. A torn end of the log, as a crash leaves it, is a\n"
                "note, not damage.",
         .examples = "  quipu verify /var/lib/quipu\n"
-                    "  quipu verify --json /var/lib/quipu\n"
+                    "  quipu verify --json /var/backups/quipu\n"
                     "  quipu verify --server http://127.0.0.1:9780 --tenant acme\n",
         .options = options,
         .n_options = COUNT_OF(options)};
