@@ -10,8 +10,8 @@
 
 static const char *const event_texts[] = {
     [REBUILD_SNAPSHOT_BAD] = "DAMAGED snapshot",
-    [REBUILD_SNAPSHOT_NONE] = "NO snapshot: descriptions of metrics, deletions and tenants without "
-                              "blocks are lost; in",
+    [REBUILD_SNAPSHOT_NONE] =
+        "NO snapshot, so what only it knows is lost (see quipu catalog --help):",
     [REBUILD_TENANT_UNKNOWN] = "tenant not in the snapshot, from its blocks:",
     [REBUILD_BLOCK_ADDED] = "block not in the snapshot, from its footer:",
     [REBUILD_BLOCK_DAMAGED] = "DAMAGED block:",
@@ -51,10 +51,12 @@ enum exit_code cmd_catalog(int argc, char **argv)
     const struct cli_command command = {
         .name = "catalog",
         .usage = "catalog rebuild --data-dir DIR",
-        .doc =
-            "Makes the catalog (catalog.sqlite) of a data directory anew: from the newest good\n"
-            "snapshot beside it, and from the blocks that are there. The old one is kept as\n"
-            "catalog.sqlite.damaged. What is lost is named; the log is replayed at the next start.",
+        .doc = "Makes the catalog (catalog.sqlite) of a data directory anew: from the newest good\n"
+               "snapshot beside it, and from the blocks that are there. The old one is kept as\n"
+               "catalog.sqlite.damaged. What is lost is named; the log is replayed at the next "
+               "start.\n"
+               "Without a snapshot, tenants are told from their blocks; descriptions of metrics,\n"
+               "deletions and tenants without blocks are lost.",
         .examples = "  quipu catalog rebuild --data-dir /var/lib/quipu\n",
         .options = options,
         .n_options = COUNT_OF(options)};

@@ -143,7 +143,14 @@ static void scrape(struct world *w, struct tenant *t, int64_t t_ms, int n)
         h_times[i] = t_ms;
         h[i] = model_histogram(&arena, (uint64_t)(n * 7 + i) * 101);
     }
-    struct write_batch b = {k, series, times, v, HISTOGRAMS, h_series, h_times, h};
+    struct write_batch b = {.n = k,
+                            .series = series,
+                            .t_ms = times,
+                            .v = v,
+                            .n_histograms = HISTOGRAMS,
+                            .h_series = h_series,
+                            .h_t_ms = h_times,
+                            .h = h};
     struct write_result result;
     CHECK_OK(tenant_write(t, &b, ignore_done, NULL, &result, &w->err), &w->err);
     tenant_write_end(t);
