@@ -131,6 +131,7 @@ static enum err_code read_floats(struct bits *b, struct samples *out, struct err
     size_t n = (size_t)read_bits(b, 16);
     uint64_t t = 0, delta = 0;
     struct xor_state x = {0};
+    if (b->over) return cut_off(0, 1, err);
     for (size_t i = 0; i < n; i++) {
         if (i == 0) {
             t = (uint64_t)zigzag_decode(read_varint(b));

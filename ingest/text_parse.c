@@ -176,7 +176,7 @@ static enum err_code take_label(struct text *t, struct text_sample *out, bool *h
         if (rc) return rc;
     }
     bool is_name = str_eq(label.name, STR(LABEL_NAME));
-    if (is_name && *has_name) return bad(t, "the name of the metric stands twice, again");
+    if (is_name && *has_name) return bad(t, "the name of the metric stands twice, the second");
     *has_name |= is_name;
     if (out->n_labels == TEXT_LABELS_MAX) return bad(t, "too many labels");
     out->labels[out->n_labels++] = label;

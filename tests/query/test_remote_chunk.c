@@ -1,6 +1,7 @@
 /* The chunks of remote read: against bytes recorded from Prometheus 3.5, and random ones against a naive reader. */
 #include <math.h>
 
+#include "ingest/prometheus_chunk.h"
 #include "query/remote_chunk.h"
 #include "tests/quipu_test.h"
 #include "tests/ref/remote_chunk_ref.h"
@@ -290,6 +291,44 @@ static void check_chunk(const struct samples *in, size_t from, size_t n, const s
     }
 }
 
+static uint8_t imported_hint(const struct histogram *h, bool first)
+{
+    bool kept = h->reset_hint == HISTOGRAM_RESET_GAUGE ||
+                (first && h->reset_hint == HISTOGRAM_RESET_YES && !histogram_is_stale(h));
+    return kept && !histogram_is_stale(h) ? h->reset_hint : HISTOGRAM_RESET_UNKNOWN;
+}
+
+/* The reader of an import finds what the naive one found; a chunk that is cut off is refused. */
+static void check_import(enum remote_chunk_type type, struct bytes chunk, const struct samples *ref)
+{
+    struct arena arena;
+    struct samples got;
+    struct err err;
+    arena_init(&arena, MEM_INGEST, 0);
+    samples_init(&got, MEM_INGEST, &arena);
+    CHECK_OK(prometheus_chunk_read(type, chunk, &arena, &got, &err), &err);
+    CHECK_U64(got.n, ref->n);
+    for (size_t i = 0; i < got.n; i++) {
+        CHECK_I64(got.t_ms[i], ref->t_ms[i]);
+        CHECK_SAME_DOUBLE(got.v[i], ref->v[i]);
+        const struct histogram *h = ref->h ? ref->h[i] : NULL;
+        CHECK((got.h && got.h[i]) == (h != NULL));
+        if (!h) continue;
+        CHECK_U64(got.h[i]->reset_hint, imported_hint(h, i == 0));
+        CHECK_U64(got.h[i]->is_int, h->is_int);
+        if (histogram_is_stale(h)) continue;
+        struct histogram want = *h, have = *got.h[i];
+        want.reset_hint = have.reset_hint = 0;
+        CHECK(histogram_same_bits(&want, &have));
+    }
+    for (size_t len = 0; len < chunk.len; len += 1 + len / 4) {
+        samples_reset(&got);
+        CHECK(prometheus_chunk_read(type, bytes_of(chunk.p, len), &arena, &got, &err));
+    }
+    samples_release(&got);
+    arena_release(&arena);
+}
+
 static void test_random(void **state)
 {
     (void)state;
@@ -313,6 +352,7 @@ static void test_random(void **state)
             samples_init(&f.out, MEM_QUERY, &f.arena);
             CHECK(ref_remote_chunk_read(type, bytes_of(f.chunk.p + 1, f.chunk.len - 1), &f.out));
             check_chunk(&f.in, from, n, &f.out);
+            check_import(type, bytes_of(f.chunk.p + 1, f.chunk.len - 1), &f.out);
         }
         if (!f.in.h)
             CHECK_U64(n_chunks, (f.in.n + REMOTE_CHUNK_SAMPLES_MAX - 1) / REMOTE_CHUNK_SAMPLES_MAX);
