@@ -137,11 +137,23 @@ static enum err_code check_space(const struct job *job, struct err *err)
                    need);
 }
 
+/* NULL: nothing of the sources' time. Held. */
+static struct tombstone_set *deleted_of(const struct job *job)
+{
+    struct tombstone_set *set = tombstones_take(&job->t->tombstones);
+    for (size_t i = 0; i < job->n; i++) {
+        const struct block_info *info = block_info(job->held[i]);
+        if (tombstone_set_overlaps(set, info->t_min_ms, info->t_max_ms)) return set;
+    }
+    tombstone_set_give(set);
+    return NULL;
+}
+
 static enum err_code run_merge(struct job *job, const struct compact_job *plan, struct pace *pace,
                                struct err *err)
 {
     struct tenant *t = job->t;
-    struct tombstone_set *deleted = tombstones_take(&t->tombstones);
+    struct tombstone_set *deleted = deleted_of(job);
     struct compact_merge merge = {.env = &t->engine->env,
                                   .rng = &t->engine->compactor.rng,
                                   .dir = t->blocks_dir,

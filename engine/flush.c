@@ -325,6 +325,11 @@ static enum err_code flush_run(struct tenant *t, struct flush *f, bool recoverin
     arena_init(&f->arena, MEM_HEAD, 0);
     arena_init(&f->ranges, MEM_HEAD, 0);
     f->deleted = tombstones_take(&t->tombstones);
+    if (!tombstone_set_overlaps(f->deleted, atomic_load(&t->old_range.min_ms),
+                                atomic_load(&t->old_range.max_ms))) {
+        tombstone_set_give(f->deleted);
+        f->deleted = NULL;
+    }
     enum err_code rc = tenant_check_catalog(t, err);
     if (!rc) rc = flush_write(f, err);
     if (!rc) rc = flush_publish(f, recovering, err);
