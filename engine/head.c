@@ -299,3 +299,15 @@ enum err_code head_append_float(struct head_stripe *stripe, struct head_counts *
     struct head_value value = {.v = v};
     return head_append(stripe, counts, gen, s, t_ms, &value, err);
 }
+
+enum err_code head_append_started(struct head_stripe *stripe, struct head_counts *counts,
+                                  uint32_t gen, struct series *s, int64_t t_ms, double v,
+                                  int64_t st_ms, struct err *err)
+{
+    uint64_t n_stored = counts->n_stored;
+    enum err_code rc = head_append_float(stripe, counts, gen, s, t_ms, v, err);
+    if (rc || counts->n_stored == n_stored) return rc; /* repeated: what is there stays */
+    return head_starts_put(stripe, counts, s, t_ms, st_ms, t_ms >= head_t_max(s))
+               ? ERR_OK
+               : err_set(err, ERR_NO_MEMORY, "no memory for a start timestamp");
+}

@@ -56,9 +56,18 @@ struct head_rows {
     uint32_t n, cap, gen;
     uint32_t h_bytes; /* of all histograms */
 };
+/* Start timestamps of floats: st_ms from t_ms on, up to the next one's. Sorted; see head_starts.c. */
+struct head_start {
+    int64_t t_ms, st_ms; /* 0: unknown */
+};
+struct head_starts {
+    struct head_start *items; /* a cell */
+    uint32_t n, cap;
+};
 /* What most series do not need. */
 struct head_extra {
     struct head_rows side, histograms;
+    struct head_starts starts;
     struct head_chunk *sealed; /* closed side chunks, newest first */
     int64_t sealed_t_max_ms;   /* of all of them; INT64_MIN: none */
     uint32_t n_sealed;
@@ -89,6 +98,15 @@ MUST_USE enum err_code head_append(struct head_stripe *stripe, struct head_count
 MUST_USE enum err_code head_append_float(struct head_stripe *stripe, struct head_counts *counts,
                                          uint32_t gen, struct series *s, int64_t t_ms, double v,
                                          struct err *err);
+
+static inline bool head_has_starts(const struct series *s)
+{
+    return s->extra && s->extra->starts.n;
+}
+/* A float with a start timestamp (0: unknown), or one of a series that has some. */
+MUST_USE enum err_code head_append_started(struct head_stripe *stripe, struct head_counts *counts,
+                                           uint32_t gen, struct series *s, int64_t t_ms, double v,
+                                           int64_t st_ms, struct err *err);
 
 /* Brings the stream's state; later, under the stripe's lock, its end. */
 PREFETCHES void head_prefetch_open(const struct series *s)
@@ -145,6 +163,17 @@ struct head_found {
 };
 MUST_USE enum err_code head_find(const struct series *s, int64_t t_ms, struct arena *arena,
                                  struct head_found *out, struct err *err);
+
+/* The float at t_ms has this start timestamp; latest: nothing of the series is later. False when memory is out. */
+MUST_USE bool head_starts_put(struct head_stripe *stripe, struct head_counts *counts,
+                              struct series *s, int64_t t_ms, int64_t st_ms, bool latest);
+void head_starts_clear(struct head_stripe *stripe, struct head_counts *counts,
+                       struct head_starts *starts);
+/* Forgets what samples before t_min_ms had. */
+void head_starts_trim(struct head_starts *starts, int64_t t_min_ms);
+/* Fills in those of all floats. */
+MUST_USE enum err_code head_starts_apply(const struct head_starts *starts, struct samples *s,
+                                         struct err *err);
 
 static inline int64_t head_rows_t_max(const struct head_rows *rows)
 {

@@ -179,18 +179,52 @@ static enum err_code piece_merge(const struct piece *piece, struct arena *arena,
     return rc;
 }
 
+static const struct head_starts *starts_copy(struct pieces *p, const struct head_starts *starts)
+{
+    struct head_starts *copy = ARENA_NEW(p->arena, struct head_starts);
+    struct bytes items = bytes_copy(p, bytes_of(starts->items, starts->n * sizeof(*starts->items)));
+    if (!copy || !items.p) {
+        p->failed = true;
+        return NULL;
+    }
+    *copy = (struct head_starts){.items = (struct head_start *)(uintptr_t)items.p, .n = starts->n};
+    return copy;
+}
+
+/* What the head holds by itself gets its start timestamps before it meets what is older. */
+static enum err_code read_started(const struct pieces *p, const struct head_starts *starts,
+                                  struct samples *out, struct err *err)
+{
+    struct samples own;
+    samples_init(&own, out->owner, out->arena);
+    enum err_code rc = ERR_OK;
+    for (size_t i = 0; !rc && i < p->n; i++)
+        rc = piece_merge(&p->items[i], p->arena, p->mint_ms, p->maxt_ms, &own, err);
+    if (!rc) rc = head_starts_apply(starts, &own, err);
+    if (!rc) rc = samples_merge(out, &own, err);
+    samples_release(&own);
+    return rc;
+}
+
 enum err_code head_read(struct head_stripe *stripe, const struct series *s, uint32_t gen_after,
                         uint32_t gen_last, int64_t mint_ms, int64_t maxt_ms, struct samples *out,
                         struct err *err)
 {
     struct arena arena;
     struct pieces p;
+    const struct head_starts *starts = NULL;
     arena_init(&arena, out->owner, 0);
     pieces_init(&p, &arena, gen_after, gen_last, mint_ms, maxt_ms);
     lock_take(&stripe->lock);
     pieces_collect(&p, s);
+    if (UNLIKELY(head_has_starts(s))) starts = starts_copy(&p, &s->extra->starts);
     lock_release(&stripe->lock);
     enum err_code rc = p.failed ? arena_fail(&arena, err) : ERR_OK;
+    if (UNLIKELY(starts)) {
+        if (!rc) rc = read_started(&p, starts, out, err);
+        arena_release(&arena);
+        return rc;
+    }
     for (size_t i = 0; !rc && i < p.n; i++)
         rc = piece_merge(&p.items[i], &arena, mint_ms, maxt_ms, out, err);
     arena_release(&arena);
@@ -264,6 +298,30 @@ static void sweep_rows(struct head_stripe *stripe, struct head_counts *counts, u
     head_rows_clear(stripe, counts, rows);
 }
 
+/* The earliest time of all that is left; INT64_MAX: nothing is. */
+static int64_t head_t_min(const struct series *s)
+{
+    int64_t t_min = stream_exists(&s->open) ? s->open.t_first_ms : INT64_MAX;
+    for (const struct head_chunk *c = s->chunks; c; c = c->next) t_min = MIN_OF(t_min, c->t_min_ms);
+    for (const struct head_chunk *c = s->extra->sealed; c; c = c->next)
+        t_min = MIN_OF(t_min, c->t_min_ms);
+    if (s->extra->side.n) t_min = MIN_OF(t_min, s->extra->side.items[0].t_ms);
+    return t_min;
+}
+
+static void sweep_starts(struct head_stripe *stripe, struct head_counts *counts,
+                         const struct series *s)
+{
+    struct head_starts *starts = &s->extra->starts;
+    if (!starts->items) return;
+    int64_t t_min_ms = head_t_min(s);
+    if (t_min_ms == INT64_MAX)
+        head_starts_clear(stripe, counts, starts);
+    else
+        head_starts_trim(starts, t_min_ms);
+    if (!starts->n) head_starts_clear(stripe, counts, starts);
+}
+
 void head_sweep(struct head_stripe *stripe, struct head_counts *counts, uint32_t gen_last,
                 struct series *s)
 {
@@ -284,7 +342,8 @@ void head_sweep(struct head_stripe *stripe, struct head_counts *counts, uint32_t
     }
     sweep_rows(stripe, counts, gen_last, &extra->side);
     sweep_rows(stripe, counts, gen_last, &extra->histograms);
-    if (extra->sealed || extra->side.n || extra->histograms.n) return;
+    sweep_starts(stripe, counts, s);
+    if (extra->sealed || extra->side.n || extra->histograms.n || extra->starts.n) return;
     counts->bytes -= (int64_t)cells_size(sizeof(*extra));
     cell_pool_put(stripe->pool, extra, sizeof(*extra));
     s->extra = NULL;

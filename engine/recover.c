@@ -360,6 +360,29 @@ static enum err_code replay_samples(struct replay *r, struct tenant *t, struct b
     return rc;
 }
 
+/* Few senders have start timestamps: these samples go to the head one by one. */
+static enum err_code replay_started(struct replay *r, struct tenant *t, struct bytes payload,
+                                    struct head_counts *counts, struct err *err)
+{
+    struct wal_samples record;
+    enum err_code rc = replay_apply_run(&r->apply, err); /* what was before comes before */
+    if (!rc) rc = wal_decode_started(payload, &r->arena, &record, err);
+    for (size_t i = 0; !rc && i < record.n; i++) {
+        struct series *s = series_of(r, t, record.id[i]);
+        if (!s) {
+            r->n_unknown_series++;
+            continue;
+        }
+        time_range_add(&t->range, record.t_ms[i], record.t_ms[i]);
+        struct head_stripe *stripe = tenant_stripe(t, s);
+        lock_take(&stripe->lock);
+        rc = head_append_started(stripe, counts, t->gen, s, record.t_ms[i], record.v[i],
+                                 record.st_ms[i], err);
+        lock_release(&stripe->lock);
+    }
+    return rc;
+}
+
 static enum err_code replay_histograms(struct replay *r, struct tenant *t, struct bytes payload,
                                        struct head_counts *counts, struct err *err)
 {
@@ -430,6 +453,7 @@ static enum err_code replay_record(void *ctx, const struct wal_record *record, s
     switch (record->type) {
     case WAL_SERIES: rc = replay_series(r, t, record->payload, &bad); break;
     case WAL_SAMPLES: rc = replay_samples(r, t, record->payload, &bad); break;
+    case WAL_STARTED: rc = replay_started(r, t, record->payload, &counts, &bad); break;
     case WAL_HISTOGRAMS: rc = replay_histograms(r, t, record->payload, &counts, &bad); break;
     default: break; /* of a later version, or nothing to the head */
     }

@@ -49,7 +49,12 @@ static enum err_code apply_group(struct replay_apply *a, struct head_stripe *str
         struct head_counts counts = {0};
         for (; !rc && item < end && item->series; item++) {
             prefetch_ahead(item, end);
-            rc = head_append_float(stripe, &counts, t->gen, item->series, item->t_ms, item->v, err);
+            if (UNLIKELY(head_has_starts(item->series)))
+                rc = head_append_started(stripe, &counts, t->gen, item->series, item->t_ms, item->v,
+                                         0, err);
+            else
+                rc = head_append_float(stripe, &counts, t->gen, item->series, item->t_ms, item->v,
+                                       err);
         }
         tenant_count(t, &counts);
         atomic_fetch_add_explicit(&a->n_stored, counts.n_stored, memory_order_relaxed);

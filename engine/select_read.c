@@ -77,8 +77,11 @@ static enum err_code read_series(const struct engine_select *sel, size_t i,
     struct samples own;
     samples_init(&own, out->owner, out->arena);
     rc = read_visible(sel, i, blocks, mint_ms, maxt_ms, &own, err);
-    for (size_t k = 0; !rc && k < own.n; k++)
+    if (!rc && own.st_ms) rc = samples_want_start_times(out, err);
+    for (size_t k = 0; !rc && k < own.n; k++) {
         rc = samples_push(out, own.t_ms[k], own.v[k], own.h ? own.h[k] : NULL, err);
+        if (!rc && own.st_ms) out->st_ms[out->n - 1] = own.st_ms[k];
+    }
     samples_release(&own);
     return rc;
 }

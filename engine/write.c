@@ -177,6 +177,7 @@ static void filter_times(struct tenant *t, struct write_batch *b, struct write_r
             b->series[n] = b->series[i];
             b->t_ms[n] = b->t_ms[i];
             memcpy(&b->v[n], &b->v[i], sizeof(double));
+            if (UNLIKELY(b->st_ms)) b->st_ms[n] = b->st_ms[i];
         }
         n++;
     }
@@ -275,10 +276,12 @@ static enum err_code log_samples(struct write *w, struct err *err)
         size_t n = MIN_OF(b->n - from, (size_t)RECORD_SAMPLES_MAX);
         uint64_t *ids = w->scratch->ids;
         for (size_t i = 0; i < n; i++) ids[i] = b->series[from + i]->id;
-        struct wal_samples record = {w->t->incarnation, n, ids, b->t_ms + from, b->v + from};
+        struct wal_samples record = {w->t->incarnation, n, ids, b->t_ms + from, b->v + from, NULL};
+        if (UNLIKELY(b->st_ms)) record.st_ms = b->st_ms + from;
         buf_reset(&w->scratch->payload);
         wal_encode_samples(&w->scratch->payload, &record);
-        enum err_code rc = op_append(w->op, WAL_SAMPLES, &w->scratch->payload, err);
+        enum wal_type type = record.st_ms ? WAL_STARTED : WAL_SAMPLES;
+        enum err_code rc = op_append(w->op, type, &w->scratch->payload, err);
         if (rc) return rc;
         from += n;
     }
@@ -369,7 +372,11 @@ static enum err_code insert_floats(const struct write *w, struct head_counts *co
         struct series *s = b->series[i];
         held = change_stripe(held, tenant_stripe(t, s));
         prefetch_ahead(w, i, held);
-        rc = head_append_float(held, counts, t->gen, s, b->t_ms[i], b->v[i], err);
+        if (UNLIKELY(b->st_ms || head_has_starts(s)))
+            rc = head_append_started(held, counts, t->gen, s, b->t_ms[i], b->v[i],
+                                     b->st_ms ? b->st_ms[i] : 0, err);
+        else
+            rc = head_append_float(held, counts, t->gen, s, b->t_ms[i], b->v[i], err);
     }
     (void)change_stripe(held, NULL);
     return rc;

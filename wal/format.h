@@ -22,6 +22,7 @@
  *   code 0..7      an integer: zig-zag in that many bytes (0 bytes: 0.0)
  *   code 8         all 8 bytes of the double
  *   code 9..15     its upper code - 8 bytes, the lower ones are 0 (0.5, -0, infinities)
+ * WAL_STARTED:     as WAL_SAMPLES, with a column of start timestamps (ms, 0: unknown) between times and values
  * WAL_TIME:        incarnation 0, n 0, then u64: wall clock in ms when the records up to the next one were appended.
  *                  Never falls within what one process writes; each segment begins with one
  * WAL_PAD:         zeros, as long as the record that was in its place

@@ -223,11 +223,12 @@ void wal_encode_samples(struct buf *out, const struct wal_samples *samples)
     encode_start(out, samples->incarnation, samples->n);
     encode_column(out, samples->id, samples->n);
     encode_column(out, (const uint64_t *)samples->t_ms, samples->n);
+    if (samples->st_ms) encode_column(out, (const uint64_t *)samples->st_ms, samples->n);
     encode_values(out, samples->v, samples->n);
 }
 
-enum err_code wal_decode_samples(struct bytes payload, struct arena *arena, struct wal_samples *out,
-                                 struct err *err)
+static enum err_code decode_samples(struct bytes payload, bool started, struct arena *arena,
+                                    struct wal_samples *out, struct err *err)
 {
     struct reader r = reader_init(payload);
     enum err_code rc = decode_start(&r, &out->incarnation, &out->n, 2, err);
@@ -235,11 +236,26 @@ enum err_code wal_decode_samples(struct bytes payload, struct arena *arena, stru
     out->id = ARENA_ARRAY(arena, uint64_t, out->n);
     out->t_ms = ARENA_ARRAY(arena, int64_t, out->n);
     out->v = ARENA_ARRAY(arena, double, out->n);
-    if (!out->id || !out->t_ms || !out->v) return arena_fail(arena, err);
+    out->st_ms = started ? ARENA_ARRAY(arena, int64_t, out->n) : NULL;
+    if (!out->id || !out->t_ms || !out->v || (started && !out->st_ms))
+        return arena_fail(arena, err);
     rc = decode_column(&r, out->id, out->n, err);
     if (rc == ERR_OK) rc = decode_column(&r, (uint64_t *)out->t_ms, out->n, err);
+    if (rc == ERR_OK && started) rc = decode_column(&r, (uint64_t *)out->st_ms, out->n, err);
     if (rc == ERR_OK) rc = decode_values(&r, out->v, out->n, err);
     return rc ? rc : reader_finish(&r, err);
+}
+
+enum err_code wal_decode_samples(struct bytes payload, struct arena *arena, struct wal_samples *out,
+                                 struct err *err)
+{
+    return decode_samples(payload, false, arena, out, err);
+}
+
+enum err_code wal_decode_started(struct bytes payload, struct arena *arena, struct wal_samples *out,
+                                 struct err *err)
+{
+    return decode_samples(payload, true, arena, out, err);
 }
 
 void wal_encode_histograms(struct buf *out, const struct wal_histograms *histograms)

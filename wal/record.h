@@ -19,16 +19,19 @@ void wal_encode_series(struct buf *out, const struct wal_series *series);
 MUST_USE enum err_code wal_decode_series(struct bytes payload, struct arena *arena,
                                          struct wal_series *out, struct err *err);
 
-/* WAL_SAMPLES: ids, times and values in columns. */
+/* WAL_SAMPLES: ids, times and values in columns. WAL_STARTED: start timestamps as well. */
 struct wal_samples {
     uint64_t incarnation;
     size_t n;
     uint64_t *id;
     int64_t *t_ms;
     double *v;
+    int64_t *st_ms; /* NULL: WAL_SAMPLES */
 };
 void wal_encode_samples(struct buf *out, const struct wal_samples *samples);
 MUST_USE enum err_code wal_decode_samples(struct bytes payload, struct arena *arena,
+                                          struct wal_samples *out, struct err *err);
+MUST_USE enum err_code wal_decode_started(struct bytes payload, struct arena *arena,
                                           struct wal_samples *out, struct err *err);
 
 /* WAL_HISTOGRAMS: `histogram` is an opaque encoded histogram (storage/histogram.h). */

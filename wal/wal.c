@@ -17,6 +17,7 @@ const char *wal_type_name(enum wal_type type)
     case WAL_SERIES: return "series";
     case WAL_SAMPLES: return "samples";
     case WAL_HISTOGRAMS: return "histograms";
+    case WAL_STARTED: return "samples with start timestamps";
     case WAL_EXEMPLARS: return "exemplars";
     case WAL_METADATA: return "metadata";
     case WAL_TOMBSTONE: return "tombstone";

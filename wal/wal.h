@@ -23,7 +23,8 @@ enum wal_type {
     WAL_TIME = 8,    /* when what follows was appended; of no tenant */
     WAL_PAD = 9,     /* what a restore of one tenant makes of the others' records: nothing */
     WAL_TENANT = 10, /* a tenant came to be: for an archive, which has no catalog */
-    WAL_TYPE_LAST = WAL_TENANT
+    WAL_STARTED = 11, /* samples with start timestamps */
+    WAL_TYPE_LAST = WAL_STARTED
 };
 const char *wal_type_name(enum wal_type type);
 

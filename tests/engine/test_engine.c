@@ -172,6 +172,63 @@ static void bad_times_hurt_nobody_else(void **state)
     fixture_close(&f);
 }
 
+static void check_started(struct fixture *f, struct tenant *t, size_t n)
+{
+    struct samples s;
+    samples_init(&s, MEM_QUERY, NULL);
+    for (int i = 0; i < 2; i++) {
+        read_one(f, t, i, &s);
+        CHECK_U64(s.n, n);
+        for (size_t k = 0; k < s.n; k++) {
+            int64_t expected = i == 0 ? NOW_MS - 3 * HOUR + (int64_t)(k / 10) : 0;
+            CHECK_I64(s.t_ms[k], NOW_MS - 2 * HOUR + (int64_t)k * MINUTE);
+            CHECK_I64(s.st_ms ? s.st_ms[k] : 0, expected);
+        }
+    }
+    samples_release(&s);
+}
+
+/* Start timestamps of floats: in the head, by replay, in blocks and in what blocks become. A series without any has none
+ * beside one that has, and those that repeat change nothing. */
+static void start_timestamps(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_open(&f);
+    struct tenant *t = fixture_tenant(&f, "default");
+    for (size_t k = 0; k < 60; k++) {
+        struct done done = {0, ERR_OK};
+        int64_t t_ms[2] = {NOW_MS - 2 * HOUR + (int64_t)k * MINUTE}, st_ms[2] = {0, 0};
+        double v[2] = {(double)k, (double)k};
+        t_ms[1] = t_ms[0];
+        st_ms[0] = NOW_MS - 3 * HOUR + (int64_t)(k / 10);
+        tenant_write_begin(t);
+        struct series *series[2] = {fixture_series(&f, t, 0), fixture_series(&f, t, 1)};
+        struct write_batch b = {.n = 2, .series = series, .t_ms = t_ms, .v = v, .st_ms = st_ms};
+        struct write_result result;
+        CHECK_OK(tenant_write(t, &b, note_done, &done, &result, &f.err), &f.err);
+        tenant_write_end(t);
+        CHECK_OK(engine_commit(f.engine, &f.err), &f.err);
+        CHECK(done.n == 1 && done.rc == ERR_OK);
+        if (k % 25 == 24) CHECK_OK(engine_flush(f.engine, t, &f.err), &f.err);
+    }
+    check_started(&f, t, 60); /* of two blocks and the head */
+    fixture_reopen(&f, false);
+    t = fixture_tenant(&f, "default");
+    check_started(&f, t, 60);
+    write_one(&f, t, 0, NOW_MS - 2 * HOUR + 59 * MINUTE, 59); /* 1.0 repeats it */
+    check_started(&f, t, 60);
+    fixture_reopen(&f, true);
+    t = fixture_tenant(&f, "default");
+    check_started(&f, t, 60);
+    struct engine_compact_options options = {.level = 3};
+    struct engine_compact_report report;
+    CHECK_OK(engine_compact(f.engine, t, &options, &report, &f.err), &f.err);
+    CHECK(report.jobs > 0);
+    check_started(&f, t, 60);
+    fixture_close(&f);
+}
+
 static void labels_of_head_and_blocks(void **state)
 {
     (void)state;
@@ -756,6 +813,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(write_read_flush_reopen),
         cmocka_unit_test(bad_times_hurt_nobody_else),
+        cmocka_unit_test(start_timestamps),
         cmocka_unit_test(labels_of_head_and_blocks),
         cmocka_unit_test(metadata_is_kept),
         cmocka_unit_test(tenant_names),

@@ -238,6 +238,62 @@ static void shuffled(void **state)
     head_release(&f);
 }
 
+/* Start timestamps in any order, with generations cut and swept: each sample keeps the one it came with, those that
+ * came without have none, and a sweep leaves nothing behind. */
+static void start_times(void **state)
+{
+    (void)state;
+    static struct head_fixture f;
+    static int64_t starts[T_MAX];
+    static double values[T_MAX];
+    static uint32_t gens[T_MAX];
+    struct rng rng;
+    PROPERTY_LOOP(&rng, 60)
+    {
+        head_init(&f);
+        memset(gens, 0, sizeof(gens)); /* 0: no sample */
+        double late = rng_chance(&rng, 0.5) ? 0.02 : rng_unit(&rng);
+        double change = rng_chance(&rng, 0.5) ? 0.01 : rng_unit(&rng);
+        int64_t st_ms = 0;
+        uint32_t swept = 0;
+        size_t t = 0;
+        for (int step = 0; step < 1500; step++) {
+            bool is_late = rng_chance(&rng, late);
+            if (!is_late) t = MIN_OF(t + 1 + rng_below(&rng, 3), (size_t)T_MAX - 1);
+            size_t at = is_late ? rng_below(&rng, t + 1) : t;
+            if (rng_chance(&rng, change)) st_ms = (int64_t)rng_below(&rng, 4);
+            lock_take(&f.stripe.lock);
+            CHECK_OK(head_append_started(&f.stripe, &f.counts, f.gen, &f.s, (int64_t)at * 2, step,
+                                         st_ms, &f.err),
+                     &f.err);
+            lock_release(&f.stripe.lock);
+            starts[at] = st_ms;
+            values[at] = step;
+            gens[at] = f.gen;
+            if (rng_chance(&rng, 0.006)) f.gen++;
+            if (rng_chance(&rng, 0.006) && f.gen > swept + 1) {
+                swept += 1 + (uint32_t)rng_below(&rng, f.gen - swept - 1);
+                head_sweep(&f.stripe, &f.counts, swept, &f.s);
+            }
+        }
+        struct samples s;
+        samples_init(&s, MEM_BASE, &f.arena);
+        CHECK_OK(head_read(&f.stripe, &f.s, swept, UINT32_MAX, 0, INT64_MAX, &s, &f.err), &f.err);
+        size_t n = 0;
+        for (size_t k = 0; k < T_MAX; k++) {
+            if (gens[k] <= swept) continue;
+            CHECK(n < s.n);
+            CHECK_I64(s.t_ms[n], (int64_t)k * 2);
+            CHECK_SAME_DOUBLE(s.v[n], values[k]);
+            CHECK_I64(s.st_ms ? s.st_ms[n] : 0, starts[k]);
+            n++;
+        }
+        CHECK_U64(s.n, n);
+        samples_release(&s);
+        head_release(&f);
+    }
+}
+
 struct failing {
     uint64_t k;
 };
@@ -289,9 +345,8 @@ static void without_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(as_the_reference),
-        cmocka_unit_test(backfill),
-        cmocka_unit_test(shuffled),
+        cmocka_unit_test(as_the_reference), cmocka_unit_test(backfill),
+        cmocka_unit_test(shuffled),         cmocka_unit_test(start_times),
         cmocka_unit_test(without_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -36,14 +36,23 @@ static void test_samples_roundtrip(void **state)
         uint64_t id[500];
         int64_t t_ms[500];
         double v[500];
+        int64_t st_ms[500];
+        bool started = rng_chance(&rng, 0.3);
         uint64_t step = rng_below(&rng, 3);
         for (size_t i = 0; i < n; i++) {
             bool even = i > 0 && rng_chance(&rng, 0.7);
             id[i] = even ? id[i - 1] + step : rng_u64(&rng) >> rng_below(&rng, 64);
             t_ms[i] = even ? t_ms[i - 1] : (int64_t)rng_u64(&rng) >> rng_below(&rng, 64);
             v[i] = gen_value(&rng);
+            st_ms[i] = even && rng_chance(&rng, 0.5) ? st_ms[i - 1] : (int64_t)rng_u64(&rng);
         }
-        struct wal_samples in = {rng_u64(&rng) >> rng_below(&rng, 64), n, id, t_ms, v}, out;
+        struct wal_samples in = {.incarnation = rng_u64(&rng) >> rng_below(&rng, 64),
+                                 .n = n,
+                                 .id = id,
+                                 .t_ms = t_ms,
+                                 .v = v,
+                                 .st_ms = started ? st_ms : NULL},
+                           out;
         struct buf buf;
         struct arena arena;
         struct err err;
@@ -51,13 +60,17 @@ static void test_samples_roundtrip(void **state)
         arena_init(&arena, MEM_WAL, 0);
         wal_encode_samples(&buf, &in);
         CHECK_OK(buf_finish(&buf, &err), &err);
-        CHECK_OK(wal_decode_samples(buf_bytes(&buf), &arena, &out, &err), &err);
+        enum err_code (*decode)(struct bytes, struct arena *, struct wal_samples *, struct err *) =
+            started ? wal_decode_started : wal_decode_samples;
+        CHECK_OK(decode(buf_bytes(&buf), &arena, &out, &err), &err);
         CHECK_U64(out.n, n);
+        CHECK((out.st_ms != NULL) == started);
         CHECK_U64(out.incarnation, in.incarnation);
         for (size_t i = 0; i < n; i++) {
             CHECK_U64(out.id[i], id[i]);
             CHECK_I64(out.t_ms[i], t_ms[i]);
             CHECK_SAME_DOUBLE(out.v[i], v[i]);
+            if (started) CHECK_I64(out.st_ms[i], st_ms[i]);
         }
         uint64_t incarnation;
         CHECK_OK(wal_record_incarnation(buf_bytes(&buf), &incarnation, &err), &err);
@@ -66,8 +79,7 @@ static void test_samples_roundtrip(void **state)
             uint8_t *exact = malloc(cut + 1); /* so that ASan sees a read past the end */
             CHECK(exact);
             memcpy(exact + 1, buf.p, cut);
-            CHECK_ERR(wal_decode_samples(bytes_of(exact + 1, cut), &arena, &out, &err),
-                      ERR_CORRUPT);
+            CHECK_ERR(decode(bytes_of(exact + 1, cut), &arena, &out, &err), ERR_CORRUPT);
             free(exact);
         }
         arena_release(&arena);
@@ -140,7 +152,7 @@ static void test_is_small(void **state)
     }
     struct buf buf;
     buf_init(&buf, MEM_WAL);
-    wal_encode_samples(&buf, &(struct wal_samples){1, N, id, t_ms, v});
+    wal_encode_samples(&buf, &(struct wal_samples){1, N, id, t_ms, v, NULL});
     CHECK(buf.len < N * 5 / 2 + 40); /* half a byte of code, two of value, next to nothing else */
     buf_release(&buf);
 }
