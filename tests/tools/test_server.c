@@ -675,6 +675,25 @@ static void gone_clients_are_noticed(void **state)
     teardown(&f);
 }
 
+static uint64_t gauge(struct fixture *f, const char *name)
+{
+    struct buf out;
+    buf_init(&out, MEM_BASE);
+    metrics_render(f->env.metrics, &out);
+    buf_u8(&out, 0);
+    const char *at = strstr((const char *)out.p, name);
+    CHECK(at != NULL);
+    uint64_t n = (uint64_t)strtod(at + strlen(name), NULL);
+    buf_release(&out);
+    return n;
+}
+
+/* They are taken over by threads of their own, a moment after they were accepted. */
+static void wait_connections(struct fixture *f, uint64_t n)
+{
+    while (gauge(f, "\nquipu_http_connections ") != n) usleep(1000);
+}
+
 /* Asks on new connections until one is let in. */
 static void ask_until_let_in(struct fixture *f)
 {
@@ -702,9 +721,12 @@ static void idle_connections_give_way(void **state)
     int slow = client_connect(f.server);
     client_send(slow, "GET /sta", 8);
     char c;
+    wait_connections(&f, 3);
     ask_until_let_in(&f);
     CHECK(!read_byte(idle, &c));
+    wait_connections(&f, 2);
     int third = client_connect(f.server);
+    wait_connections(&f, 3);
     ask_until_let_in(&f);
     CHECK(!read_byte(slow, &c));
     release(&f);
@@ -767,19 +789,6 @@ static void ask_as(int fd, const char *tenant, const char *path, size_t body_byt
         n = MIN_OF(sent, sizeof(chunk));
         client_send(fd, chunk, n);
     }
-}
-
-static uint64_t gauge(struct fixture *f, const char *name)
-{
-    struct buf out;
-    buf_init(&out, MEM_BASE);
-    metrics_render(f->env.metrics, &out);
-    buf_u8(&out, 0);
-    const char *at = strstr((const char *)out.p, name);
-    CHECK(at != NULL);
-    uint64_t n = (uint64_t)strtod(at + strlen(name), NULL);
-    buf_release(&out);
-    return n;
 }
 
 static uint64_t inflight_bytes(struct fixture *f)
