@@ -259,6 +259,40 @@ static void test_failed_sync(void **state)
     }
 }
 
+/* A disk that cannot be read: queries of the block fail and name the file; the head answers, writes go on, and it is over
+ * when the disk is well. */
+static void test_failed_read(void **state)
+{
+    (void)state;
+    struct full x;
+    struct engine_select *sel = NULL;
+    full_open(&x, RESERVE_BYTES);
+    for (int i = 0; i < 60; i++) CHECK_OK(try_write(&x), &x.f.err);
+    CHECK_OK(engine_flush(x.f.engine, NULL, &x.f.err), &x.f.err);
+    x.f.config.page_cache_bytes = 0;
+    fixture_reopen(&x.f, false);
+    x.t = fixture_tenant(&x.f, "default");
+    uint64_t n_failed = 0;
+    for (uint64_t k = 1; k < 20; k++) {
+        struct samples s;
+        samples_init(&s, MEM_QUERY, NULL);
+        io_sim_fail(x.disk, k, IO_SIM_EIO);
+        enum err_code rc = tenant_select(x.t, NULL, 0, 0, INT64_MAX, &sel, &x.f.err);
+        if (!rc) rc = select_read(sel, 0, 0, INT64_MAX, &s, &x.f.err);
+        io_sim_heal(x.disk);
+        n_failed += rc == ERR_IO;
+        CHECK(rc == ERR_OK || rc == ERR_IO);
+        if (rc) CHECK(strstr(x.f.err.file, ".block") || strstr(x.f.err.text, ".block"));
+        select_release(sel);
+        sel = NULL;
+        samples_release(&s);
+        CHECK_OK(try_write(&x), &x.f.err);
+    }
+    CHECK(n_failed > 0);
+    check_all(&x);
+    full_close(&x);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -268,6 +302,7 @@ int main(void)
         cmocka_unit_test(test_no_reserve),
         cmocka_unit_test(test_size),
         cmocka_unit_test(test_failed_sync),
+        cmocka_unit_test(test_failed_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
