@@ -300,6 +300,14 @@ static struct tenant_queries *find_tenant(struct query_tenants *all, struct str 
     return t;
 }
 
+struct tenant_memory *query_tenants_memory(struct query_tenants *all, struct str tenant)
+{
+    lock_take(&all->lock);
+    struct tenant_queries *t = find_tenant(all, tenant);
+    lock_release(&all->lock);
+    return t == &all->others ? NULL : &t->memory;
+}
+
 void query_tenants_note(struct query_tenants *all, const struct query_record *r, bool known,
                         enum query_limit limit)
 {

@@ -80,6 +80,7 @@ struct tenant_queries {
     char *name;
     struct metric *queries, *failures, *samples, *refused[QUERY_LIMITS_N];
     struct metric_histogram *seconds;
+    struct tenant_memory memory;
 };
 struct query_tenants {
     struct lock lock; /* rank LOCK_SERVER: metrics are made under it; guards the rest */
@@ -90,6 +91,8 @@ struct query_tenants {
 };
 void query_tenants_init(struct query_tenants *tenants, struct metrics *metrics);
 void query_tenants_release(struct query_tenants *tenants);
+/* Where a tenant's running queries are counted together; NULL for those without metrics of their own. */
+struct tenant_memory *query_tenants_memory(struct query_tenants *tenants, struct str tenant);
 /* known: there is such a tenant; others have no metrics of their own, or every name would make some. limit: that ended
  * it, or LIMIT_NONE. */
 void query_tenants_note(struct query_tenants *tenants, const struct query_record *record,

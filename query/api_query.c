@@ -264,6 +264,9 @@ static void begin_active(struct query_call *q)
     q->active.end_ms = q->request.end_ms;
     q->active.step_ms = q->request.step_ms;
     active_begin(&api->active, &q->active);
+    if (q->call.known)
+        query_progress_share(&q->active.progress,
+                             query_tenants_memory(&api->tenants, q->active.tenant));
 }
 
 static void on_query(struct query_api *api, struct http_request *req, enum query_kind kind)
@@ -286,6 +289,7 @@ static void on_query(struct query_api *api, struct http_request *req, enum query
     }
     if (result) stats = result->stats;
     query_result_free(result);
+    query_progress_release(&q.active.progress);
     keep_record(&q, &stats, outcome);
     buf_release(&q.plan_short);
     api_end(&q.call);

@@ -451,7 +451,9 @@ static enum err_code run_text(struct eval *eval, const struct query_request *req
 static enum err_code name_limit(struct eval *eval, enum err_code rc, struct err *err)
 {
     if (rc != ERR_LIMIT || !eval->over_budget) return rc;
-    return eval_over_limit(eval, LIMIT_MEMORY, eval->env->limits.memory_bytes_max + 1, err);
+    uint64_t max = eval->tightest == LIMIT_TENANT_MEMORY ? eval->env->limits.tenant_memory_bytes_max
+                                                         : eval->env->limits.memory_bytes_max;
+    return eval_over_limit(eval, eval->tightest, max + 1, err);
 }
 
 struct query_result *query_result_new(const struct query_env *env, struct err *err)
@@ -481,6 +483,7 @@ enum err_code query_run(const struct query_env *env, const struct query_request 
         .start_ms = request->start_ms,
         .end_ms = request->end_ms,
         .step_ms = request->step_ms,
+        .tightest = LIMIT_MEMORY,
         .lookback_ms = request->lookback_ms > 0 ? request->lookback_ms : env->limits.lookback_ms,
         .batch_series_max =
             env->limits.batch_series ? env->limits.batch_series : EVAL_BATCH_SERIES_MAX,

@@ -87,6 +87,7 @@ static enum err_code find_or_select(struct eval *eval, const struct plan *plan,
     entry->next = eval->selects;
     eval->selects = entry;
     eval->stats.series += source->ops->count(entry->select);
+    eval->select_bytes += source->ops->count(entry->select) * SELECT_SERIES_BYTES;
     *out = entry->select;
     uint64_t max = eval->env->limits.series_max; /* some sources know no bounds */
     if (max && eval->stats.series > max)

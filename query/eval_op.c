@@ -138,7 +138,7 @@ void op_init(struct op *op, const struct op_class *class, struct eval *eval,
 
 static size_t memory_used(const struct eval *eval)
 {
-    size_t used = eval->arena->used_bytes + eval->result_arena->used_bytes;
+    size_t used = eval->arena->used_bytes + eval->result_arena->used_bytes + eval->select_bytes;
     for (const struct eval_scratch *s = eval->scratches; s; s = s->next)
         used += s->arena.used_bytes + s->series_arena.used_bytes +
                 s->samples.cap * (sizeof(int64_t) + sizeof(double));
@@ -154,13 +154,16 @@ enum err_code eval_over_limit(struct eval *eval, enum query_limit limit, uint64_
         [LIMIT_SAMPLES] = "query processing would load too many samples into memory in query "
                           "execution",
         [LIMIT_WORK] = "the query looks at too many samples",
-        [LIMIT_MEMORY] = "query needs more than its memory limit"};
+        [LIMIT_MEMORY] = "query needs more than its memory limit",
+        [LIMIT_TENANT_MEMORY] = "the running queries of the tenant need more than their memory "
+                                "limit"};
     const struct query_limits *l = &eval->env->limits;
     const uint64_t allowed[QUERY_LIMITS_N] = {[LIMIT_TIMEOUT] = (uint64_t)l->timeout_ms,
                                               [LIMIT_SERIES] = l->series_max,
                                               [LIMIT_SAMPLES] = l->samples_max,
                                               [LIMIT_WORK] = l->work_max,
-                                              [LIMIT_MEMORY] = l->memory_bytes_max};
+                                              [LIMIT_MEMORY] = l->memory_bytes_max,
+                                              [LIMIT_TENANT_MEMORY] = l->tenant_memory_bytes_max};
     struct limit_breach breach = {limit, WHAT[limit], reached, allowed[limit], eval->env->tenant};
     return query_limit_error(&breach, eval->env->progress, err);
 }
@@ -187,7 +190,37 @@ static void note_progress(const struct eval *eval, size_t memory_bytes)
     if (!progress) return;
     atomic_store_explicit(&progress->series, eval->stats.series, memory_order_relaxed);
     atomic_store_explicit(&progress->samples, eval->stats.samples, memory_order_relaxed);
-    atomic_store_explicit(&progress->memory_bytes, memory_bytes, memory_order_relaxed);
+    query_progress_memory(progress, memory_bytes);
+}
+
+/* A query that has less does not suffer for what its tenant's others take. */
+#define SMALL_QUERY_BYTES ((size_t)1 << 20)
+
+/* What the query may take besides what it has: by its own limit, and its part of what its tenant's queries leave. Many
+ * tenants share one budget, and one must not use it up by running several queries at once. */
+static size_t memory_left(struct eval *eval, size_t used)
+{
+    const struct query_limits *l = &eval->env->limits;
+    size_t own = l->memory_bytes_max;
+    size_t left = own ? own - MIN_OF(own, used) : SIZE_MAX;
+    struct query_progress *progress = eval->env->progress;
+    struct tenant_memory *shared = progress ? progress->shared : NULL;
+    eval->tightest = LIMIT_MEMORY;
+    if (!shared || !l->tenant_memory_bytes_max) return left;
+    uint64_t all = atomic_load_explicit(&shared->bytes, memory_order_relaxed);
+    uint64_t n = atomic_load_explicit(&shared->n_queries, memory_order_relaxed);
+    uint64_t max = l->tenant_memory_bytes_max;
+    uint64_t part = (max - MIN_OF(max, all)) / MAX_OF(n, UINT64_C(1));
+    if (used < SMALL_QUERY_BYTES) part = MAX_OF(part, (uint64_t)(SMALL_QUERY_BYTES - used));
+    if (part >= left) return left;
+    eval->tightest = LIMIT_TENANT_MEMORY;
+    return (size_t)part;
+}
+
+static void set_budget(struct arena *arena, size_t left)
+{
+    bool bounded = left < SIZE_MAX - arena->used_bytes;
+    arena->budget_bytes = bounded ? arena->used_bytes + MAX_OF(left, (size_t)1) : 0;
 }
 
 enum err_code eval_poll(struct eval *eval, struct err *err)
@@ -197,8 +230,13 @@ enum err_code eval_poll(struct eval *eval, struct err *err)
     if (rc) return rc;
     size_t used = memory_used(eval);
     note_progress(eval, used);
+    size_t left = memory_left(eval, used);
+    if (!left && eval->tightest == LIMIT_TENANT_MEMORY)
+        return eval_over_limit(eval, LIMIT_TENANT_MEMORY, limits->tenant_memory_bytes_max + 1, err);
     if (limits->memory_bytes_max && used > limits->memory_bytes_max)
         return eval_over_limit(eval, LIMIT_MEMORY, used, err);
+    set_budget(eval->arena, left);
+    set_budget(eval->result_arena, left);
     if (limits->work_max && eval->stats.samples > limits->work_max)
         return eval_over_limit(eval, LIMIT_WORK, eval->stats.samples, err);
     return check_deadline(eval, err);
@@ -243,15 +281,11 @@ enum err_code eval_workers_new(struct eval *eval, struct eval_workers *out, stru
 void eval_workers_reset(struct eval *eval, struct eval_workers *workers)
 {
     for (size_t i = 0; i < workers->n; i++) arena_reset(&workers->items[i]->arena);
-    size_t max = eval->env->limits.memory_bytes_max;
-    if (!max) return;
-    size_t used = memory_used(eval);
-    size_t left = (max - MIN_OF(max, used)) / workers->n;
+    size_t left = memory_left(eval, memory_used(eval));
+    if (left == SIZE_MAX) return;
     for (size_t i = 0; i < workers->n; i++) {
-        struct eval_scratch *scratch = workers->items[i];
-        scratch->arena.budget_bytes = scratch->arena.used_bytes + MAX_OF(left, (size_t)1);
-        scratch->series_arena.budget_bytes =
-            scratch->series_arena.used_bytes + MAX_OF(left, (size_t)1);
+        set_budget(&workers->items[i]->arena, left / workers->n);
+        set_budget(&workers->items[i]->series_arena, left / workers->n);
     }
 }
 

@@ -90,7 +90,9 @@ struct eval {
     uint64_t samples_held; /* as the limit counts them */
     size_t batch_series_max;
     int64_t deadline_ns;
-    bool over_budget; /* some arena was, when the query ended */
+    bool over_budget;          /* some arena was, when the query ended */
+    enum query_limit tightest; /* LIMIT_MEMORY or LIMIT_TENANT_MEMORY: which set the budgets */
+    size_t select_bytes;       /* of what was selected, about */
     struct eval_scratch *scratches;
     struct eval_select *selects;
     struct eval_regex *regexes;

@@ -34,15 +34,21 @@ void query_limits_join(struct query_limits *limits, const struct query_limits *o
     limits->samples_max = MIN_OF(limits->samples_max, other->samples_max);
     limits->work_max = tighter(limits->work_max, other->work_max);
     limits->response_bytes_max = tighter(limits->response_bytes_max, other->response_bytes_max);
+    limits->tenant_memory_bytes_max =
+        tighter(limits->tenant_memory_bytes_max, other->tenant_memory_bytes_max);
     limits->memory_bytes_max = tighter(limits->memory_bytes_max, other->memory_bytes_max);
 }
 
 static const struct {
     const char *key, *unit;
 } LIMITS[QUERY_LIMITS_N] = {
-    [LIMIT_TIMEOUT] = {"query.timeout", " ms"},      [LIMIT_SERIES] = {"query.series_max", ""},
-    [LIMIT_SAMPLES] = {"query.samples_max", ""},     [LIMIT_WORK] = {"query.work_max", ""},
-    [LIMIT_RESPONSE] = {"query.response_max", " B"}, [LIMIT_MEMORY] = {"query.memory_max", " B"},
+    [LIMIT_TIMEOUT] = {"query.timeout", " ms"},
+    [LIMIT_SERIES] = {"query.series_max", ""},
+    [LIMIT_SAMPLES] = {"query.samples_max", ""},
+    [LIMIT_WORK] = {"query.work_max", ""},
+    [LIMIT_RESPONSE] = {"query.response_max", " B"},
+    [LIMIT_MEMORY] = {"query.memory_max", " B"},
+    [LIMIT_TENANT_MEMORY] = {"query.tenant_memory", " B"},
     [LIMIT_BLOCKED] = {"query.blocked", ""},
 };
 
@@ -60,6 +66,30 @@ const char *query_limit_name(enum query_limit limit)
 void query_progress_init(struct query_progress *progress)
 {
     *progress = (struct query_progress){.limit = LIMIT_NONE};
+}
+
+void query_progress_share(struct query_progress *progress, struct tenant_memory *shared)
+{
+    progress->shared = shared;
+    if (shared) atomic_fetch_add_explicit(&shared->n_queries, 1, memory_order_relaxed);
+}
+
+void query_progress_memory(struct query_progress *progress, size_t bytes)
+{
+    uint64_t before =
+        atomic_exchange_explicit(&progress->memory_bytes, bytes, memory_order_relaxed);
+    if (progress->shared)
+        atomic_fetch_add_explicit(&progress->shared->bytes, bytes - before, memory_order_relaxed);
+}
+
+void query_progress_release(struct query_progress *progress)
+{
+    struct tenant_memory *shared = progress->shared;
+    if (!shared) return;
+    uint64_t bytes = atomic_load_explicit(&progress->memory_bytes, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&shared->bytes, bytes, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&shared->n_queries, 1, memory_order_relaxed);
+    progress->shared = NULL;
 }
 
 enum err_code query_limit_error(const struct limit_breach *b, struct query_progress *progress,

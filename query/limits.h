@@ -19,6 +19,7 @@ enum query_limit {
     LIMIT_WORK,
     LIMIT_RESPONSE,
     LIMIT_MEMORY,
+    LIMIT_TENANT_MEMORY,
     LIMIT_BLOCKED, /* by query.blocked: none of the numbers below */
     QUERY_LIMITS_N
 };
@@ -30,12 +31,13 @@ struct query_limits {
     uint64_t samples_max; /* 50,000,000 held at once, as Prometheus counts: all points of
                                * selectors and range functions; the samples of one series */
     uint64_t work_max;    /* 1e12 samples looked at, those of a window at each step; 0: none */
-    uint64_t response_bytes_max; /* of the answer as JSON, before compression; 0: none */
-    size_t memory_bytes_max;     /* 1 GiB */
-    int64_t lookback_ms;         /* 5 min */
-    int64_t subquery_step_ms;    /* 1 min: subqueries without a resolution */
-    int64_t slow_ms;             /* 5 s: queries that take longer are logged; 0: none */
-    size_t batch_series;         /* 256: read and evaluated at once; changes no answer */
+    uint64_t response_bytes_max;      /* of the answer as JSON, before compression; 0: none */
+    size_t memory_bytes_max;          /* 1 GiB */
+    uint64_t tenant_memory_bytes_max; /* of all of a tenant's queries; 0: none */
+    int64_t lookback_ms;              /* 5 min */
+    int64_t subquery_step_ms;         /* 1 min: subqueries without a resolution */
+    int64_t slow_ms;                  /* 5 s: queries that take longer are logged; 0: none */
+    size_t batch_series;              /* 256: read and evaluated at once; changes no answer */
 };
 struct query_limits query_limits_default(void);
 /* Of several tenants' limits: each the smaller one. */
@@ -46,13 +48,24 @@ const char *query_limit_key(enum query_limit limit);
 /* "series_max", for metrics */
 const char *query_limit_name(enum query_limit limit);
 
+/* What all running queries of one tenant have; relaxed. */
+struct tenant_memory {
+    _Atomic uint64_t bytes;
+    _Atomic uint32_t n_queries;
+};
+
 struct query_progress {
+    struct tenant_memory *shared; /* NULL: not counted */
     /* Counts so far and memory now; relaxed: for looking at */
     _Atomic uint64_t series, samples, memory_bytes;
     _Atomic bool canceled;  /* relaxed: seen soon is enough */
     _Atomic unsigned limit; /* enum query_limit that ended it, or LIMIT_NONE; relaxed */
 };
 void query_progress_init(struct query_progress *progress);
+/* From here on the query counts for its tenant, until the release. */
+void query_progress_share(struct query_progress *progress, struct tenant_memory *shared);
+void query_progress_memory(struct query_progress *progress, size_t bytes);
+void query_progress_release(struct query_progress *progress);
 
 /* What a query has gone beyond. `tenant` may be empty; progress NULL. `what`: Prometheus's text, or ours, which comes
  * first; `reached` is what would have been needed at least. */

@@ -82,7 +82,7 @@ struct config {
     int64_t query_lookback_ms;
     uint64_t query_series_max, query_work_max, query_response_bytes_max;
     int64_t query_slow_ms;
-    uint64_t query_tenant_concurrency;
+    uint64_t query_tenant_concurrency, query_tenant_memory_bytes;
     int64_t query_queue_timeout_ms;
     uint64_t query_cache_bytes;
     int64_t query_cache_fresh_ms;

@@ -129,6 +129,10 @@ static const struct config_key keys[] = {
      "Longest run of a query; `timeout` of a request can only shorten it."},
     {"query.samples_max", CONFIG_COUNT, KEY(query_samples_max), "50000000", 1, UINT64_C(1) << 48,
      NULL, true, "Points and samples that one query may hold at once, as Prometheus counts them."},
+    {"query.tenant_memory", CONFIG_SIZE, KEY(query_tenant_memory_bytes), "auto", MIB, 1024 * GIB,
+     NULL, true,
+     "Memory that all running queries of one tenant may take, so that they leave some to "
+     "others. auto: three quarters of query.memory_all."},
     {"query.series_max", CONFIG_COUNT, KEY(query_series_max), "0", 0, UINT64_C(1) << 48, NULL, true,
      "Series that the selectors of one query may find. 0: as many as fit into query.memory_max."},
     {"query.work_max", CONFIG_COUNT, KEY(query_work_max), "1000000000000", 0, UINT64_C(1) << 62,

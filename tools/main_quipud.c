@@ -168,7 +168,9 @@ static void apply_query_limits(const struct quipud *q, const struct config *c,
 {
     limits->timeout_ms = c->query_timeout_ms;
     limits->samples_max = c->query_samples_max;
-    limits->memory_bytes_max = memory_plan_make(c, q->system).query_bytes_each;
+    struct memory_plan plan = memory_plan_make(c, q->system);
+    limits->memory_bytes_max = plan.query_bytes_each;
+    limits->tenant_memory_bytes_max = plan.query_bytes_tenant;
     limits->lookback_ms = c->query_lookback_ms;
     limits->series_max = c->query_series_max;
     limits->work_max = c->query_work_max;

@@ -75,6 +75,7 @@ struct memory_plan memory_plan_make(const struct config *c, struct memory_limit 
     p.results_bytes =
         set_or(c->query_cache_bytes, MIN_OF(percent * RESULTS_PERCENT, RESULTS_BYTES_MAX));
     p.query_bytes_all = set_or(c->query_memory_all_bytes, percent * QUERY_PERCENT);
+    p.query_bytes_tenant = set_or(c->query_tenant_memory_bytes, p.query_bytes_all / 4 * 3);
     p.query_bytes_each = set_or(c->query_memory_bytes_max, MIN_OF(p.query_bytes_all / 4 * 3, GIB));
     return p;
 }

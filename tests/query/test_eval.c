@@ -401,6 +401,41 @@ static void test_limits(void **state)
     fixture_free(f);
 }
 
+/* What a tenant's other queries have is not there any more, but small queries do not suffer for it. */
+static void test_memory_of_a_tenant(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_new(GAUGES);
+    struct tenant_memory shared = {.bytes = 7 << 20, .n_queries = 1}; /* another's */
+    struct query_progress progress;
+    static const char LARGE[] = "sum(sum_over_time(g[20m:1ms]))";
+    f->env.limits.tenant_memory_bytes_max = 8 << 20;
+    f->env.tenant = STR("acme");
+    struct err err;
+    struct query_result *r = fixture_run(f, LARGE, 600000, 600000, 0, &err);
+    CHECK(r != NULL); /* nobody counts */
+    query_result_free(r);
+    query_progress_init(&progress);
+    query_progress_share(&progress, &shared);
+    f->env.progress = &progress;
+    r = fixture_run(f, LARGE, 600000, 600000, 0, &err);
+    CHECK(r == NULL);
+    CHECK_STR(str_of(err.text),
+              "the running queries of the tenant need more than their memory limit: it takes "
+              "8388609 B or more, and query.tenant_memory is 8388608 B for tenant acme; ask for "
+              "less at once, or raise it for all or under `tenants` in the configuration");
+    query_progress_release(&progress);
+    CHECK_U64(shared.bytes, 7 << 20);
+    CHECK_U64(shared.n_queries, 1);
+    shared.bytes = 9 << 20;
+    query_progress_init(&progress);
+    query_progress_share(&progress, &shared);
+    CHECK_RANGE(f, "sum(g)", 0, 60, 30, "{} 100 100 110\n");
+    query_progress_release(&progress);
+    CHECK_U64(shared.bytes, 9 << 20);
+    fixture_free(f);
+}
+
 struct countdown {
     int left, asked;
 };
@@ -763,6 +798,7 @@ int main(void)
         cmocka_unit_test(test_equal_selectors_are_selected_once),
         cmocka_unit_test(test_statistics),
         cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_memory_of_a_tenant),
         cmocka_unit_test(test_canceled_within_a_series),
         cmocka_unit_test(test_a_failed_read_fails_the_query),
         cmocka_unit_test(test_out_of_memory),
