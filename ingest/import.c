@@ -29,6 +29,7 @@ struct import_call {
     struct arena space;  /* of one message */
     struct buf problems; /* what is wrong with the first lines */
     uint64_t bad_by_reason[REJECT_N];
+    int64_t retry_ms; /* of a tenant over its rate */
 };
 
 enum err_code import_new(const struct env *env, struct engine *engine,
@@ -54,6 +55,11 @@ static void answer(struct import_call *c, unsigned status, const char *text)
     metric_inc(metric_counter(c->import->env.metrics, "quipu_import_requests_total",
                               "Requests to import lines by the status of their answer.", label));
     if (status == 503) http_set_header(c->req, "Retry-After", "5");
+    if (status == 429) {
+        char seconds[24];
+        snprintf(seconds, sizeof(seconds), "%" PRId64, (c->retry_ms + 999) / 1000);
+        http_set_header(c->req, "Retry-After", seconds);
+    }
     if (status == 204)
         http_respond(c->req, status, NULL, bytes_of(NULL, 0));
     else
@@ -68,6 +74,7 @@ static unsigned status_of(enum err_code rc)
     case ERR_NO_SPACE:
     case ERR_BUSY:
     case ERR_SHUTDOWN: return 503;
+    case ERR_RATE: return 429;
     case ERR_UNSUPPORTED: return 415;
     case ERR_INVALID: return 400;
     default: return 500;
@@ -194,6 +201,7 @@ static enum err_code run(struct import_call *c, enum import_format format, struc
     if (!rc) rc = unpack_kind_of(http_header(c->req, "Content-Encoding", NULL), &kind, err);
     if (!rc) rc = default_time(c, &default_ms, err);
     if (!rc) rc = engine_tenant(c->import->engine, name, true, &c->tenant, err);
+    if (!rc) rc = tenant_admit(c->tenant, &c->retry_ms, err);
     if (rc) return rc;
     import_lines_init(&c->lines, MEM_INGEST, format, &c->import->config.labels, &sink);
     c->lines.default_ms = default_ms;
