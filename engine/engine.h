@@ -12,6 +12,7 @@
 #include "engine/pressure.h"
 #include "storage/catalog.h"
 #include "storage/column_reader.h"
+#include "storage/label_reader.h"
 #include "storage/label_want.h"
 #include "storage/matcher.h"
 #include "storage/samples.h"
@@ -305,6 +306,7 @@ struct select_bounds {
     /* Now and then while it searches; an error ends it. May be NULL. */
     enum err_code (*poll)(void *ctx, struct err *err);
     void *ctx;
+    bool bare; /* labels are not asked for before select_spell */
 };
 struct engine_select; /* a snapshot: what was answered to a writer before is in it */
 /* Series that match all matchers and may have samples in [mint_ms, maxt_ms], sorted by labels, head and blocks as
@@ -317,6 +319,13 @@ MUST_USE enum err_code tenant_select_bounded(struct tenant *tenant, const struct
                                              const struct select_bounds *bounds,
                                              struct engine_select **out, struct err *err);
 size_t select_count(const struct engine_select *sel);
+/* Labels of the series i .. i + n - 1 of a bare select may be asked for from now on. Nobody else may be in a call on the
+ * select, nor during the next one. */
+MUST_USE enum err_code select_spell(struct engine_select *sel, size_t i, size_t n, struct err *err);
+/* Series with equal labels get the same number, from 0 on in the order of series, where only labels that `names` keeps
+ * count: numbers[i] of series i. No text is looked at where the labels of blocks will do. */
+MUST_USE enum err_code select_groups(struct engine_select *sel, const struct label_names *names,
+                                     uint32_t *numbers, struct err *err);
 struct labels select_labels(const struct engine_select *sel, size_t i);
 /* Appends the samples of series i with mint_ms <= t <= maxt_ms, merged over head and blocks, staleness markers
  * included. Different series may be read by different threads at once. */

@@ -13,15 +13,13 @@
 
 /* ---- bounds ---- */
 
-#define SERIES_PER_POLL 1024
-
 /* Called for each series that is found, n so far. */
-static enum err_code check_bounds(const struct engine_select *sel, size_t n, struct err *err)
+enum err_code select_check_bounds(const struct engine_select *sel, size_t n, struct err *err)
 {
     const struct select_bounds *b = &sel->bounds;
     if (UNLIKELY(b->series_max && n > b->series_max))
         return err_set(err, ERR_LIMIT, "more than %zu series match", b->series_max);
-    if (UNLIKELY(b->poll && n % SERIES_PER_POLL == 0)) return b->poll(b->ctx, err);
+    if (UNLIKELY(b->poll && n % SELECT_SERIES_PER_POLL == 0)) return b->poll(b->ctx, err);
     return ERR_OK;
 }
 
@@ -58,7 +56,7 @@ static enum err_code add_head_items(struct engine_select *sel, const uint32_t *i
     if (!mem_mul(n_labels, sizeof(struct label), &size) || !sel->items ||
         !(sel->space = mem_alloc(MEM_QUERY, size)))
         return err_set(err, ERR_NO_MEMORY, "no memory for a select of %zu series", n);
-    sel->cap = sel->n = n;
+    sel->n = n;
     struct label *space = sel->space;
     for (size_t i = 0; i < n; i++) {
         struct series *s = series_by_id(reg, ids[i]);
@@ -72,8 +70,8 @@ static enum err_code add_head_items(struct engine_select *sel, const uint32_t *i
 
 #define SPELL_AHEAD 64 /* neighbours are asked for next: one turn with the locks for all */
 
-/* Writes the labels of item i and some more. */
-static void spell(struct engine_select *sel, size_t i)
+/* Writes the labels of item i and some more, of the head. */
+static void spell_head(struct engine_select *sel, size_t i)
 {
     struct registry *reg = &sel->tenant->registry;
     size_t end = MIN_OF(i + SPELL_AHEAD, sel->n);
@@ -81,7 +79,7 @@ static void spell(struct engine_select *sel, size_t i)
     rwlock_read(&reg->lock);
     for (; i < end; i++) {
         struct select_item *item = &sel->items[i];
-        if (atomic_load_explicit(&item->spelled, memory_order_relaxed)) continue;
+        if (!item->head || atomic_load_explicit(&item->spelled, memory_order_relaxed)) continue;
         (void)registry_labels(reg, item->head, item->labels);
         atomic_store_explicit(&item->spelled, true, memory_order_release);
     }
@@ -92,8 +90,23 @@ static void spell(struct engine_select *sel, size_t i)
 static struct labels item_labels(struct engine_select *sel, size_t i)
 {
     struct select_item *item = &sel->items[i];
-    if (!atomic_load_explicit(&item->spelled, memory_order_acquire)) spell(sel, i);
+    if (!atomic_load_explicit(&item->spelled, memory_order_acquire)) {
+        ASSERT(item->head != NULL); /* others: select_spell() */
+        spell_head(sel, i);
+    }
     return (struct labels){item->labels, item->n_labels};
+}
+
+enum err_code select_spell(struct engine_select *sel, size_t i, size_t n, struct err *err)
+{
+    enum err_code rc = ERR_OK;
+    for (size_t end = i + n; i < end && !rc; i++) {
+        struct select_item *item = &sel->items[i];
+        if (item->head || atomic_load_explicit(&item->spelled, memory_order_relaxed)) continue;
+        rc = select_spell_block_item(sel, item, err);
+    }
+    if (UNLIKELY(rc)) tenant_note_named(sel->tenant, sel->view->blocks, sel->view->n_blocks, err);
+    return rc;
 }
 
 static enum err_code select_head(struct engine_select *sel, const struct matcher *matchers,
@@ -112,164 +125,11 @@ static enum err_code select_head(struct engine_select *sel, const struct matcher
     if (!rc)
         n = tenant_keep_overlapping(sel->tenant, sel->view->flushed_gen, sel->mint_ms, sel->maxt_ms,
                                     ids, n);
-    if (!rc && n) rc = check_bounds(sel, n, err);
+    if (!rc && n) rc = select_check_bounds(sel, n, err);
     if (!rc) rc = registry_sort(reg, ids, n, err);
     if (!rc) rc = add_head_items(sel, ids, n, err);
     rwlock_release(&reg->lock);
     arena_release(&scratch);
-    return rc;
-}
-
-/* ---- blocks: joined by labels ---- */
-
-struct join {
-    struct engine_select *sel;
-    struct idmap map; /* tag of the labels' hash -> index + 1 */
-};
-
-static uint32_t join_find(const struct join *join, uint32_t tag, struct labels labels)
-{
-    struct idmap_cursor c = idmap_find(&join->map, tag);
-    for (uint32_t id; (id = idmap_next(&join->map, &c)) != 0;)
-        if (labels_eq(item_labels(join->sel, id - 1), labels)) return id;
-    return 0;
-}
-
-static enum err_code join_note(struct join *join, uint32_t tag, uint32_t id, struct err *err)
-{
-    if (!idmap_reserve(&join->map)) return err_set(err, ERR_NO_MEMORY, "no memory for a select");
-    idmap_insert(&join->map, tag, id);
-    return ERR_OK;
-}
-
-static uint32_t labels_tag(struct labels labels)
-{
-    uint64_t hash = labels_hash(labels);
-    return (uint32_t)(hash ^ hash >> 32);
-}
-
-static enum err_code join_begin(struct join *join, struct err *err)
-{
-    enum err_code rc = ERR_OK;
-    for (size_t i = 0; !rc && i < join->sel->n; i++)
-        rc = join_note(join, labels_tag(item_labels(join->sel, i)), (uint32_t)i + 1, err);
-    return rc;
-}
-
-/* The labels are in the arena. */
-static enum err_code add_block_item(struct engine_select *sel, struct labels labels,
-                                    struct err *err)
-{
-    void *items = sel->items;
-    enum err_code rc = mem_grow(MEM_QUERY, &items, &sel->cap, sel->n + 1, sizeof(*sel->items), err);
-    sel->items = items;
-    if (rc) return rc;
-    struct select_item *item = &sel->items[sel->n++];
-    memset(item, 0, sizeof(*item));
-    item->labels = (struct label *)(uintptr_t)labels.items;
-    item->n_labels = (uint32_t)labels.n;
-    atomic_store_explicit(&item->spelled, true, memory_order_relaxed);
-    return ERR_OK;
-}
-
-static enum err_code join_series(struct join *join, uint32_t block_idx, uint32_t id,
-                                 struct err *err)
-{
-    struct engine_select *sel = join->sel;
-    struct arena_mark mark = arena_mark(&sel->arena);
-    struct labels labels;
-    enum err_code rc = block_labels(sel->view->blocks[block_idx], id, &sel->arena, &labels, err);
-    if (rc) return rc;
-    uint32_t tag = labels_tag(labels), at = join_find(join, tag, labels);
-    if (at) {
-        arena_rewind(&sel->arena, mark);
-    } else {
-        rc = check_bounds(sel, sel->n + 1, err);
-        if (!rc) rc = add_block_item(sel, labels, err);
-        at = (uint32_t)sel->n;
-        if (!rc) rc = join_note(join, tag, at, err);
-        if (rc) return rc;
-    }
-    struct series_ref *ref = ARENA_NEW(&sel->arena, struct series_ref);
-    if (!ref) return arena_fail(&sel->arena, err);
-    *ref = (struct series_ref){NULL, block_idx, id};
-    struct select_item *joined = &sel->items[at - 1];
-    if (joined->last)
-        joined->last->next = ref;
-    else
-        joined->first = ref;
-    joined->last = ref;
-    return ERR_OK;
-}
-
-static enum err_code join_block(struct join *join, uint32_t block_idx,
-                                const struct matcher *matchers, size_t n_matchers, struct err *err)
-{
-    struct engine_select *sel = join->sel;
-    struct block *block = sel->view->blocks[block_idx];
-    const struct block_info *info = block_info(block);
-    if (info->t_min_ms > sel->maxt_ms || info->t_max_ms < sel->mint_ms) return ERR_OK;
-    bool inside = info->t_min_ms >= sel->mint_ms && info->t_max_ms <= sel->maxt_ms;
-    struct arena scratch;
-    uint32_t *ids;
-    size_t n = 0;
-    arena_init(&scratch, MEM_QUERY, 0);
-    enum err_code rc = block_select(block, matchers, n_matchers, &scratch, &ids, &n, err);
-    for (size_t i = 0; !rc && i < n; i++) {
-        bool overlaps = inside;
-        if (!inside) rc = block_overlaps(block, ids[i], sel->mint_ms, sel->maxt_ms, &overlaps, err);
-        if (!rc && overlaps) rc = join_series(join, block_idx, ids[i], err);
-        if (!rc && i % SERIES_PER_POLL == 0) rc = check_bounds(sel, 0, err);
-    }
-    arena_release(&scratch);
-    if (rc) tenant_note_damage(sel->tenant, info, err);
-    return rc;
-}
-
-static int compare_items(const void *a, const void *b)
-{
-    const struct select_item *x = a, *y = b; /* both are spelled: join_begin, add_block_item */
-    return labels_cmp((struct labels){x->labels, x->n_labels},
-                      (struct labels){y->labels, y->n_labels});
-}
-
-/* Series of the head come first and sorted; those only in blocks are sorted and merged in. */
-static enum err_code sort_items(struct engine_select *sel, size_t n_head, struct err *err)
-{
-    size_t n_rest = sel->n - n_head;
-    if (n_rest == 0) return ERR_OK;
-    struct select_item *rest = mem_calloc(MEM_QUERY, n_rest, sizeof(*rest));
-    if (!rest) return err_set(err, ERR_NO_MEMORY, "no memory for a select");
-    memcpy(rest, sel->items + n_head, n_rest * sizeof(*rest));
-    bool sorted = true; /* one block's are */
-    for (size_t i = 1; sorted && i < n_rest; i++)
-        sorted = compare_items(&rest[i - 1], &rest[i]) < 0;
-    if (!sorted) qsort(rest, n_rest, sizeof(*rest), compare_items);
-    size_t i = n_head, k = n_rest, to = sel->n;
-    while (k > 0) {
-        bool head_last = i > 0 && compare_items(&sel->items[i - 1], &rest[k - 1]) > 0;
-        sel->items[--to] = head_last ? sel->items[--i] : rest[--k];
-    }
-    mem_free(rest);
-    return ERR_OK;
-}
-
-static enum err_code select_blocks(struct engine_select *sel, const struct matcher *matchers,
-                                   size_t n_matchers, struct err *err)
-{
-    struct join join = {.sel = sel};
-    size_t n_head = sel->n;
-    bool any = false;
-    for (size_t i = 0; i < sel->view->n_blocks; i++) {
-        const struct block_info *info = block_info(sel->view->blocks[i]);
-        any |= info->t_min_ms <= sel->maxt_ms && info->t_max_ms >= sel->mint_ms;
-    }
-    if (!any) return ERR_OK;
-    enum err_code rc = join_begin(&join, err);
-    for (size_t i = 0; !rc && i < sel->view->n_blocks; i++)
-        rc = join_block(&join, (uint32_t)i, matchers, n_matchers, err);
-    if (!rc) rc = sort_items(sel, n_head, err);
-    idmap_release(&join.map);
     return rc;
 }
 
@@ -400,9 +260,10 @@ enum err_code tenant_select_bounded(struct tenant *t, const struct matcher *matc
     /* The view first: what a flush moves out of the head after this is kept there for it. */
     sel->view = views_take(&t->views);
     rc = select_head(sel, matchers, n_matchers, err);
-    if (!rc) rc = select_blocks(sel, matchers, n_matchers, err);
-    if (!rc && tombstone_set_overlaps(deleted, mint_ms, maxt_ms))
-        rc = hide_deleted(sel, deleted, err);
+    if (!rc) rc = select_join_blocks(sel, matchers, n_matchers, err);
+    bool hides = !rc && tombstone_set_overlaps(deleted, mint_ms, maxt_ms);
+    if (!rc && (hides || !bounds->bare)) rc = select_spell(sel, 0, sel->n, err);
+    if (!rc && hides) rc = hide_deleted(sel, deleted, err);
     tombstone_set_give(deleted);
     if (rc) {
         select_release(sel);
@@ -427,6 +288,7 @@ void select_release(struct engine_select *sel)
 {
     if (!sel) return;
     family_cache_free(sel->families);
+    select_tables_release(sel);
     views_give(&sel->tenant->views, sel->view);
     arena_release(&sel->arena);
     lock_destroy(&sel->lock);

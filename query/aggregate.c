@@ -79,6 +79,53 @@ void agg_ignore_histograms(struct op_aggregate *agg, struct eval_series *s)
     if (ignored) agg_note_ignored(agg);
 }
 
+/* ---- bare series ---- */
+
+/* Labels are asked for once a group. */
+static enum err_code group_of_bare(struct op_aggregate *agg, struct eval_series *s,
+                                   struct agg_group **out, struct err *err)
+{
+    uint32_t *known = &agg->known_groups[agg->source_groups[s->number]];
+    enum err_code rc = ERR_OK;
+    /* Notes on histograms name the series. */
+    if (s->h || *known == KEY_NONE) rc = bare_labels(agg->arg, s->number, &s->labels, err);
+    if (rc) return rc;
+    if (*known == KEY_NONE) {
+        rc = agg_group_of(agg, s, out, err);
+        if (!rc) *known = (uint32_t)(*out - agg->groups);
+        return rc;
+    }
+    *out = &agg->groups[*known];
+    (*out)->drop_name |= s->drop_name;
+    return ERR_OK;
+}
+
+/* Aggregations whose results have the labels of groups alone. */
+static bool takes_bare(const struct agg_class *class)
+{
+    return class == &AGG_CLASS_SUM || class == &AGG_CLASS_AVG || class == &AGG_CLASS_EXTREME ||
+           class == &AGG_CLASS_COUNT || class == &AGG_CLASS_GROUP || class == &AGG_CLASS_STDDEV ||
+           class == &AGG_CLASS_QUANTILE;
+}
+
+static enum err_code open_arg(struct op_aggregate *agg, const struct plan *plan, struct err *err)
+{
+    struct eval *eval = agg->op.eval;
+    struct label_names names = {agg->filter.names, agg->filter.n, agg->filter.only};
+    size_t n = 0;
+    agg->arg = NULL;
+    enum err_code rc = ERR_OK;
+    if (takes_bare(agg->class))
+        rc = op_open_bare(eval, plan, &names, &agg->arg, &agg->source_groups, &n, err);
+    if (rc || !agg->arg) return rc ? rc : op_open(eval, plan, &agg->arg, err);
+    size_t n_groups = 0;
+    for (size_t i = 0; i < n; i++) n_groups = MAX_OF(n_groups, (size_t)agg->source_groups[i] + 1);
+    agg->known_groups = EVAL_ARRAY(eval, uint32_t, n_groups);
+    if (!agg->known_groups) return eval_no_memory(eval, err);
+    memset(agg->known_groups, 0xFF, n_groups * sizeof(*agg->known_groups)); /* KEY_NONE */
+    return ERR_OK;
+}
+
 /* ---- the operator ---- */
 
 static enum err_code add_batch(struct op_aggregate *agg, struct eval_batch *batch, struct err *err)
@@ -87,7 +134,9 @@ static enum err_code add_batch(struct op_aggregate *agg, struct eval_batch *batc
         struct agg_group *group = NULL;
         enum err_code rc = ERR_OK;
         /* count_values groups by value, too. */
-        if (agg->class != &AGG_CLASS_COUNT_VALUES)
+        if (agg->source_groups)
+            rc = group_of_bare(agg, &batch->items[i], &group, err);
+        else if (agg->class != &AGG_CLASS_COUNT_VALUES)
             rc = agg_group_of(agg, &batch->items[i], &group, err);
         if (!rc) rc = agg->class->add(agg, group, &batch->items[i], err);
         /* Some aggregations do much for each step. */
@@ -220,5 +269,5 @@ enum err_code op_open_aggregate(struct eval *eval, const struct plan *plan, stru
     bool scalar_param = plan->n_args > 1 && plan->args[1]->type == VALUE_SCALAR;
     if (!rc && scalar_param) rc = eval_scalar(eval, plan->args[1], &agg->param, err);
     if (!rc) rc = eval_workers_new(eval, &agg->workers, err);
-    return rc ? rc : op_open(eval, plan->args[0], &agg->arg, err);
+    return rc ? rc : open_arg(agg, plan->args[0], err);
 }

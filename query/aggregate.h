@@ -20,6 +20,10 @@ struct op_aggregate {
     struct key_table keys;
     struct agg_group *groups;
     size_t groups_cap;
+    /* Where `arg` is a bare leaf: by the number of a series that of its group in the source, and by this the group here,
+     * KEY_NONE until a series comes. NULL: series have labels. */
+    const uint32_t *source_groups;
+    uint32_t *known_groups;
     struct series_list out;
     struct eval_workers workers;
     void *state; /* the operation's own, of the whole */

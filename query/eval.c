@@ -173,7 +173,7 @@ static enum err_code collect_selected(struct collector *c, const struct plan *ra
 {
     const struct query_source_ops *source = c->eval->env->source->ops;
     struct source_select *select;
-    enum err_code rc = eval_select(c->eval, range, &select, err);
+    enum err_code rc = eval_select(c->eval, range, false, &select, err);
     if (rc) return rc;
     for (size_t i = 0; i < source->count(select) && !rc; i++) {
         eval_scratch_begin_series(scratch);

@@ -43,7 +43,8 @@ static enum err_code select_bounded(struct eval *eval, const struct plan *plan,
         limits->memory_bytes_max ? limits->memory_bytes_max / SELECT_SERIES_BYTES : UINT64_MAX;
     uint64_t max = MIN_OF(by_count, by_memory);
     uint64_t left = MAX_OF(max - MIN_OF(max, eval->stats.series), UINT64_C(1));
-    struct source_bounds bounds = {max == UINT64_MAX ? 0 : (size_t)left, poll_select, eval};
+    struct source_bounds bounds = {max == UINT64_MAX ? 0 : (size_t)left, poll_select, eval,
+                                   source->ops->spell != NULL};
     source->bounds = &bounds;
     enum err_code rc = source->ops->select(source, plan->matchers, plan->n_matchers, plan->mint_ms,
                                            plan->maxt_ms, out, err);
@@ -95,14 +96,27 @@ static enum err_code find_or_select(struct eval *eval, const struct plan *plan,
     return note_missing(eval, plan, err);
 }
 
-enum err_code eval_select(struct eval *eval, const struct plan *plan, struct source_select **out,
-                          struct err *err)
+/* With labels, unless it stays bare. */
+static enum err_code select_spelled(struct eval *eval, const struct plan *plan, bool bare,
+                                    struct source_select **out, struct err *err)
+{
+    const struct query_source_ops *source = eval->env->source->ops;
+    enum err_code rc = find_or_select(eval, plan, out, err);
+    if (rc || bare || !source->spell) return rc;
+    int64_t before_ns = clock_mono_ns(eval->env->clock);
+    rc = source->spell(*out, 0, source->count(*out), err);
+    eval->stats.select_ns += clock_mono_ns(eval->env->clock) - before_ns;
+    return rc;
+}
+
+enum err_code eval_select(struct eval *eval, const struct plan *plan, bool bare,
+                          struct source_select **out, struct err *err)
 {
     /* Of instant selectors the operator is measured, this included. */
     if (LIKELY(!plan->stats || plan->kind == PLAN_SELECT))
-        return find_or_select(eval, plan, out, err);
+        return select_spelled(eval, plan, bare, out, err);
     struct explain_mark since = explain_begin(eval);
-    enum err_code rc = find_or_select(eval, plan, out, err);
+    enum err_code rc = select_spelled(eval, plan, bare, out, err);
     explain_add(eval, plan, since);
     if (!rc) plan->stats->series = eval->env->source->ops->count(*out);
     return rc;
@@ -132,6 +146,8 @@ struct op_leaf {
     struct eval_series *items; /* batch_max of each */
     struct leaf_slot *slots;
     struct window_job job; /* PLAN_RANGE */
+    bool bare;             /* series have no labels, but for the name if it is known: */
+    struct labels name;
 };
 
 /* The time of the sample instead of its value, in seconds. */
@@ -251,7 +267,8 @@ static enum err_code leaf_series(struct op_leaf *leaf, struct eval_scratch *scra
     const struct query_source_ops *source = eval->env->source->ops;
     size_t i = leaf->next_series + slot;
     struct eval_series *out = &leaf->items[slot];
-    *out = (struct eval_series){.labels = source->labels(leaf->select, i)};
+    *out = (struct eval_series){.number = (uint32_t)i};
+    out->labels = leaf->bare ? leaf->name : source->labels(leaf->select, i);
     struct notes *notes = &leaf->slots[slot].notes;
     uint64_t *n_looked_at = &leaf->slots[slot].n_looked_at;
     notes_init(notes, &scratch->arena);
@@ -339,16 +356,18 @@ static enum err_code leaf_next(struct op *op, struct eval_batch *out, struct err
 static const struct op_class LEAF = {leaf_next};
 
 static enum err_code leaf_open(struct eval *eval, const struct plan *plan,
-                               const struct plan *selector, struct op_leaf **out, struct err *err)
+                               const struct plan *selector, bool bare, struct op_leaf **out,
+                               struct err *err)
 {
     struct op_leaf *leaf = EVAL_NEW(eval, struct op_leaf);
     if (!leaf) return eval_no_memory(eval, err);
     op_init(&leaf->op, &LEAF, eval, plan);
     leaf->selector = selector;
+    leaf->bare = bare;
     *out = leaf;
     /* An empty grid reads nothing; its windows have no end. */
     if (!plan->grid.n) return ERR_OK;
-    enum err_code rc = eval_select(eval, selector, &leaf->select, err);
+    enum err_code rc = eval_select(eval, selector, bare, &leaf->select, err);
     if (rc) return rc;
     leaf->n_series = eval->env->source->ops->count(leaf->select);
     leaf->batch_max =
@@ -359,11 +378,18 @@ static enum err_code leaf_open(struct eval *eval, const struct plan *plan,
     return eval_workers_new(eval, &leaf->workers, err);
 }
 
+static enum err_code range_open(struct eval *eval, const struct plan *plan, bool bare,
+                                struct op_leaf **out, struct err *err)
+{
+    enum err_code rc = leaf_open(eval, plan, plan->args[plan->main_arg], bare, out, err);
+    return rc ? rc : window_job_init(eval, plan, &(*out)->job, err);
+}
+
 enum err_code op_open_select(struct eval *eval, const struct plan *plan, struct op **out,
                              struct err *err)
 {
     struct op_leaf *leaf;
-    enum err_code rc = leaf_open(eval, plan, plan, &leaf, err);
+    enum err_code rc = leaf_open(eval, plan, plan, false, &leaf, err);
     if (!rc) *out = &leaf->op;
     return rc;
 }
@@ -371,11 +397,74 @@ enum err_code op_open_select(struct eval *eval, const struct plan *plan, struct 
 enum err_code op_open_range(struct eval *eval, const struct plan *plan, struct op **out,
                             struct err *err)
 {
-    const struct plan *range = plan->args[plan->main_arg];
-    if (range->kind == PLAN_SUBQUERY) return op_open_subquery_range(eval, plan, out, err);
+    if (plan->args[plan->main_arg]->kind == PLAN_SUBQUERY)
+        return op_open_subquery_range(eval, plan, out, err);
     struct op_leaf *leaf;
-    enum err_code rc = leaf_open(eval, plan, range, &leaf, err);
-    if (!rc) rc = window_job_init(eval, plan, &leaf->job, err);
+    enum err_code rc = range_open(eval, plan, false, &leaf, err);
     if (!rc) *out = &leaf->op;
+    return rc;
+}
+
+/* ---- bare leaves ---- */
+
+/* The name that all series have, as labels; none if it is not known. */
+static enum err_code common_name(struct eval *eval, const struct plan *selector, struct labels *out,
+                                 struct err *err)
+{
+    *out = (struct labels){0};
+    for (size_t i = 0; i < selector->n_matchers; i++) {
+        const struct matcher *m = &selector->matchers[i];
+        if (m->op != MATCH_EQ || !m->value.len || !str_eq(m->name, STR(LABEL_NAME))) continue;
+        struct label *name = EVAL_NEW(eval, struct label);
+        if (!name) return eval_no_memory(eval, err);
+        *name = (struct label){m->name, m->value};
+        *out = (struct labels){name, 1};
+    }
+    return ERR_OK;
+}
+
+/* Functions of ranges name the metric in their notes, smoothed selectors do as well. */
+static bool may_be_bare(const struct plan *plan, struct labels name)
+{
+    if (plan->kind == PLAN_SELECT) return plan->mode == SELECT_PLAIN;
+    return plan->kind == PLAN_RANGE && plan->args[plan->main_arg]->kind == PLAN_SELECT_RANGE &&
+           name.n;
+}
+
+enum err_code op_open_bare(struct eval *eval, const struct plan *plan,
+                           const struct label_names *names, struct op **out,
+                           const uint32_t **groups, size_t *n, struct err *err)
+{
+    const struct query_source_ops *source = eval->env->source->ops;
+    const struct plan *selector = plan->kind == PLAN_RANGE ? plan->args[plan->main_arg] : plan;
+    struct labels name;
+    *out = NULL;
+    if (!source->groups || !plan->grid.n) return ERR_OK;
+    enum err_code rc = common_name(eval, selector, &name, err);
+    if (rc || !may_be_bare(plan, name)) return rc;
+    struct op_leaf *leaf;
+    rc = plan->kind == PLAN_RANGE ? range_open(eval, plan, true, &leaf, err)
+                                  : leaf_open(eval, plan, plan, true, &leaf, err);
+    if (rc) return rc;
+    uint32_t *numbers = arena_alloc(
+        eval->arena, MAX_OF(leaf->n_series, (size_t)1) * sizeof(*numbers), _Alignof(uint32_t));
+    if (!numbers) return eval_no_memory(eval, err);
+    int64_t before_ns = clock_mono_ns(eval->env->clock);
+    rc = source->groups(leaf->select, names, numbers, err);
+    eval->stats.select_ns += clock_mono_ns(eval->env->clock) - before_ns;
+    if (rc) return rc;
+    leaf->name = name;
+    *out = &leaf->op;
+    *groups = numbers;
+    *n = leaf->n_series;
+    return ERR_OK;
+}
+
+enum err_code bare_labels(struct op *op, uint32_t number, struct labels *out, struct err *err)
+{
+    const struct op_leaf *leaf = CONTAINER_OF(op, struct op_leaf, op);
+    const struct query_source_ops *source = op->eval->env->source->ops;
+    enum err_code rc = source->spell(leaf->select, number, 1, err);
+    if (!rc) *out = source->labels(leaf->select, number);
     return rc;
 }

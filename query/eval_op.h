@@ -20,6 +20,7 @@
 struct eval_series {
     struct labels labels; /* with the name, even if it is to go */
     bool drop_name;       /* the name goes when the query ends */
+    uint32_t number;      /* of a bare leaf: in its select */
     uint64_t *present;    /* bit s: there is a value at step s; bits beyond the grid are 0 */
     double *v;            /* of float steps; anything elsewhere */
     struct histogram **h; /* NULL: floats only; else NULL for float steps */
@@ -218,9 +219,19 @@ MUST_USE enum err_code series_list_push(struct eval *eval, struct series_list *l
                                         const struct eval_series *s, struct err *err);
 MUST_USE enum err_code op_drain(struct op *op, struct series_list *out, struct err *err);
 
-/* The series that a selector of the plan matches; equal ones are selected once. */
-MUST_USE enum err_code eval_select(struct eval *eval, const struct plan *plan,
+/* The series that a selector of the plan matches; equal ones are selected once. bare: labels only after the source's
+ * spell(), if it has that. */
+MUST_USE enum err_code eval_select(struct eval *eval, const struct plan *plan, bool bare,
                                    struct source_select **out, struct err *err);
+/* For who wants to know nothing of stored series but which of them go together: a leaf whose series have a number
+ * instead of labels (but perhaps for the name, for notes), and by number their groups, as the source numbers them.
+ * *out NULL: not for this plan or source. */
+struct label_names;
+MUST_USE enum err_code op_open_bare(struct eval *eval, const struct plan *plan,
+                                    const struct label_names *names, struct op **out,
+                                    const uint32_t **groups, size_t *n, struct err *err);
+MUST_USE enum err_code bare_labels(struct op *op, uint32_t number, struct labels *out,
+                                   struct err *err);
 
 /* Window functions (eval_window.c), shared by selectors and subqueries. */
 struct window_job {

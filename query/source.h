@@ -5,6 +5,7 @@
 
 #include "base/arena.h"
 #include "storage/column_reader.h"
+#include "storage/label_reader.h"
 #include "storage/label_want.h"
 #include "storage/matcher.h"
 #include "storage/samples.h"
@@ -47,6 +48,14 @@ struct query_source_ops {
                               size_t n_matchers, int64_t mint_ms, int64_t maxt_ms, uint64_t *series,
                               uint64_t *samples, struct err *err);
 
+    /* Labels of the series i .. i + n - 1 of a bare select may be asked for from now on. Not while others are in a call on
+     * the select. NULL, with the next: selects are never bare. */
+    enum err_code (*spell)(struct source_select *sel, size_t i, size_t n, struct err *err);
+    /* Series with equal labels get the same number, from 0 on in the order of series, where only labels that `names`
+     * keeps count. */
+    enum err_code (*groups)(struct source_select *sel, const struct label_names *names,
+                            uint32_t *numbers, struct err *err);
+
     /* Readers, for who reads one series after the other, one thread's each; freed before the select. All NULL: there are
      * none. */
     enum err_code (*reader_new)(struct source_select *sel, struct source_reader **out,
@@ -85,6 +94,7 @@ struct source_bounds {
     /* Asked now and then while it searches; an error ends it. */
     enum err_code (*poll)(void *ctx, struct err *err);
     void *ctx;
+    bool bare; /* labels are not asked for before `spell`; for sources that have it */
 };
 
 struct query_source {

@@ -23,8 +23,10 @@ static enum err_code op_select(struct query_source *src, const struct matcher *m
     struct engine_select *sel;
     struct select_bounds bounds = {0};
     if (src->bounds)
-        bounds =
-            (struct select_bounds){src->bounds->series_max, src->bounds->poll, src->bounds->ctx};
+        bounds = (struct select_bounds){.series_max = src->bounds->series_max,
+                                        .poll = src->bounds->poll,
+                                        .ctx = src->bounds->ctx,
+                                        .bare = src->bounds->bare};
     enum err_code rc = tenant_select_bounded(tenant_of(src), matchers, n_matchers, mint_ms, maxt_ms,
                                              &bounds, &sel, err);
     *out = (struct source_select *)(void *)sel; /* NULL on failure */
@@ -34,6 +36,17 @@ static enum err_code op_select(struct query_source *src, const struct matcher *m
 static size_t op_count(const struct source_select *sel)
 {
     return select_count(select_of_const(sel));
+}
+
+static enum err_code op_spell(struct source_select *sel, size_t i, size_t n, struct err *err)
+{
+    return select_spell(select_of(sel), i, n, err);
+}
+
+static enum err_code op_groups(struct source_select *sel, const struct label_names *names,
+                               uint32_t *numbers, struct err *err)
+{
+    return select_groups(select_of(sel), names, numbers, err);
 }
 
 static struct labels op_labels(const struct source_select *sel, size_t i)
@@ -169,6 +182,8 @@ static const struct query_source_ops ops = {.select = op_select,
                                             .labels = op_labels,
                                             .read = op_read,
                                             .release = op_release,
+                                            .spell = op_spell,
+                                            .groups = op_groups,
                                             .reader_new = op_reader_new,
                                             .reader_free = op_reader_free,
                                             .reader_samples = op_reader_samples,

@@ -131,6 +131,18 @@ static bool next_chunk(struct block_place *place, struct chunk_refs *refs, int64
     return false;
 }
 
+enum err_code column_reader_overlaps(struct column_reader *r, struct column_place at,
+                                     int64_t mint_ms, int64_t maxt_ms, bool *out, struct err *err)
+{
+    struct block_place *place = &r->blocks[at.block];
+    struct chunk_refs refs;
+    struct chunk_ref ref;
+    *out = false;
+    enum err_code rc = find_refs(place, at.id, &refs, err);
+    if (!rc) *out = next_chunk(place, &refs, mint_ms, maxt_ms, &ref, &rc, err);
+    return rc ? err_context(err, "chunks of series %" PRIu32, at.id) : ERR_OK;
+}
+
 enum err_code column_reader_samples(struct column_reader *r, struct column_place at,
                                     int64_t mint_ms, int64_t maxt_ms, struct samples *out,
                                     struct err *err)

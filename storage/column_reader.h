@@ -33,6 +33,10 @@ MUST_USE enum err_code column_reader_floats(struct column_reader *r,
                                             const struct column_place *places, size_t n_places,
                                             int64_t mint_ms, int64_t maxt_ms,
                                             struct float_column *out, bool *plain, struct err *err);
+/* As block_overlaps. */
+MUST_USE enum err_code column_reader_overlaps(struct column_reader *r, struct column_place place,
+                                              int64_t mint_ms, int64_t maxt_ms, bool *out,
+                                              struct err *err);
 /* As block_read. */
 MUST_USE enum err_code column_reader_samples(struct column_reader *r, struct column_place place,
                                              int64_t mint_ms, int64_t maxt_ms, struct samples *out,
