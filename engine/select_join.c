@@ -225,7 +225,6 @@ static enum err_code block_source(struct join *join, uint32_t block_idx,
                                         sel->mint_ms, sel->maxt_ms, &overlaps, err);
         if (!rc && overlaps) ids[kept++] = ids[i];
     }
-    if (rc) tenant_note_damage(sel->tenant, info, err);
     if (rc || !kept) return rc;
     struct source *source = &join->sources[join->n_sources++];
     *source = (struct source){.ids = ids, .block_idx = block_idx, .n = kept};

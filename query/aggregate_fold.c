@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "query/aggregate.h"
+#include "query/column_kernel.h"
 
 static void bitmap_or(uint64_t *into, const uint64_t *from, size_t n_words)
 {
@@ -110,35 +111,25 @@ static enum err_code sum_init(struct op_aggregate *agg, struct agg_group *group,
     return st->present && st->sum && st->c ? ERR_OK : eval_no_memory(eval, err);
 }
 
-/* kahan_add() without branches, for columns. */
-static inline void kahan_column(size_t n, const double *restrict v, double *restrict sum,
-                                double *restrict c)
-{
-    for (size_t i = 0; i < n; i++) {
-        double s = sum[i], x = v[i], t = s + x;
-        double lost = fabs(s) >= fabs(x) ? (s - t) + x : (x - t) + s;
-        c[i] = fabs(t) == INFINITY ? 0 : c[i] + lost;
-        sum[i] = t;
-    }
-}
-
 static enum err_code sum_add(struct op_aggregate *agg, struct agg_group *group,
                              struct eval_series *s, struct err *err)
 {
     struct sum_state *st = group->state;
+    const struct column_kernel *kernel = column_kernel();
     enum err_code rc = fold_histograms(agg, &st->histograms, s, err);
     if (rc) return rc;
     bitmap_or(st->present, s->present, agg->op.n_words);
     for (size_t w = 0; w < agg->op.n_words; w++) {
         uint64_t bits = s->present[w];
         size_t first = w * 64;
-        if (bits == UINT64_MAX) {
-            kahan_column(64, s->v + first, st->sum + first, st->c + first);
+        if ((bits & (bits + 1)) == 0) { /* all, but for the last word's that are not in the grid */
+            size_t n = (size_t)__builtin_popcountll(bits);
+            kernel->add(s->v + first, n, st->sum + first, st->c + first);
             continue;
         }
         for (; bits; bits &= bits - 1) {
             size_t step = first + (size_t)__builtin_ctzll(bits);
-            kahan_column(1, s->v + step, st->sum + step, st->c + step);
+            kahan_add(s->v[step], &st->sum[step], &st->c[step]);
         }
     }
     return ERR_OK;

@@ -1,5 +1,6 @@
 /* query/eval_leaf.c: operators that read stored series: instant selectors and range functions over selectors. A
  * batch of series is read and evaluated over the pool; the samples are gone when the batch is. */
+#include "query/column_kernel.h"
 #include "query/eval_op.h"
 #include "query/explain.h"
 
@@ -283,10 +284,11 @@ static enum err_code leaf_series(struct op_leaf *leaf, struct eval_scratch *scra
     if (rc) return rc;
     bool range = leaf->op.plan->kind == PLAN_RANGE;
     out->drop_name = range ? leaf->job.drops_name : leaf->op.plan->fn != FN_N;
-    if (floats.n && range && window_takes_floats(&leaf->job) &&
-        !floats_have_nan(floats.v, floats.n))
-        return window_evaluate_floats(&leaf->job, scratch, out->labels, notes, &floats, out,
-                                      n_looked_at, err);
+    bool takes = floats.n && range && window_takes_floats(&leaf->job);
+    unsigned found = takes ? column_kernel()->check(floats.v, floats.n) : COLUMN_NAN;
+    if (!(found & COLUMN_NAN)) /* nor a staleness marker, which is one */
+        return window_evaluate_floats(&leaf->job, scratch, out->labels, notes, &floats,
+                                      found & COLUMN_FALLS, out, n_looked_at, err);
     rc = floats_to_samples(&floats, samples, err);
     if (rc) return rc;
     if (!range) {
@@ -300,7 +302,7 @@ static enum err_code leaf_series(struct op_leaf *leaf, struct eval_scratch *scra
 }
 
 /* Neighbours share times and pages: a worker takes some at once. */
-#define SERIES_PER_PART 32
+#define SERIES_PER_PART 64
 
 static void leaf_work(void *ctx, size_t worker, size_t part)
 {

@@ -249,15 +249,14 @@ MUST_USE enum err_code window_evaluate(const struct window_job *job, struct eval
                                        struct labels labels, struct notes *notes,
                                        struct eval_series *out, uint64_t *n_looked_at,
                                        struct err *err);
-/* The same for floats without staleness markers, for functions that window_takes_floats names. */
+/* The same for floats without staleness markers, for functions that window_takes_floats names; `falls`: some
+ * value is less than the one before. */
 bool window_takes_floats(const struct window_job *job);
 MUST_USE enum err_code window_evaluate_floats(const struct window_job *job,
                                               struct eval_scratch *scratch, struct labels labels,
                                               struct notes *notes, const struct float_column *in,
-                                              struct eval_series *out, uint64_t *n_looked_at,
-                                              struct err *err);
-/* No value is NaN, as staleness markers are. */
-bool floats_have_nan(const double *restrict v, size_t n);
+                                              bool falls, struct eval_series *out,
+                                              uint64_t *n_looked_at, struct err *err);
 /* The points of a series as samples, in `scratch`. */
 MUST_USE enum err_code subquery_samples(const struct eval_series *in, const struct grid *grid,
                                         struct eval_scratch *scratch, struct err *err);

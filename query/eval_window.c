@@ -2,6 +2,7 @@
  * other. Per step the function sees its window in place, nothing is copied. */
 #include "query/eval_op.h"
 
+#include "query/column_kernel.h"
 #include "query/range_window.h"
 #include "query/rate_column.h"
 
@@ -15,17 +16,10 @@ enum err_code window_job_init(struct eval *eval, const struct plan *plan, struct
     return eval_scalar_args(eval, plan, &out->args, err);
 }
 
-/* Staleness markers are NaN: where there is none, there is no marker. Without branches, 8 bytes a sample. */
-bool floats_have_nan(const double *restrict v, size_t n)
-{
-    uint64_t nan = 0; /* as wide as the doubles, or the loop is not made into vectors */
-    for (size_t i = 0; i < n; i++) nan |= (uint64_t)(v[i] != v[i]);
-    return nan != 0;
-}
-
 void samples_drop_stale(struct samples *samples)
 {
-    if (!floats_have_nan(samples->v, samples->n)) return;
+    /* Staleness markers are NaN: where there is none, there is no marker. */
+    if (!(column_kernel()->check(samples->v, samples->n) & COLUMN_NAN)) return;
     size_t n = 0;
     while (n < samples->n && !is_stale_nan(samples->v[n])) n++;
     for (size_t i = n; i < samples->n; i++) {
@@ -139,20 +133,19 @@ static enum err_code evaluate_steps(const struct window_job *job, const struct s
 
 /* rate, increase and delta of plain floats, all steps at once. */
 static enum err_code evaluate_rates(const struct window_job *job, struct eval_scratch *scratch,
-                                    const struct rate_times *times, const double *v,
+                                    const struct rate_times *times, const double *v, bool falls,
                                     struct eval_series *out, uint64_t *n_looked_at, struct err *err)
 {
     const struct grid *grid = &job->plan->grid;
     const struct plan_window *window = &job->range->window;
     const struct rate_windows *windows;
-    if (!scratch->rates) scratch->rates = rate_cache_new();
+    if (!scratch->rates) scratch->rates = rate_cache_new(job->plan->fn, grid, window);
     if (!scratch->rates) return err_set(err, ERR_NO_MEMORY, "no memory for windows");
-    enum err_code rc =
-        rate_windows_find(scratch->rates, job->plan->fn, grid, window, times, &windows, err);
+    enum err_code rc = rate_windows_find(scratch->rates, times, &windows, err);
     if (rc) return rc;
     memcpy(out->present, windows->present, bitmap_words(grid->n) * sizeof(uint64_t));
     *n_looked_at = windows->n_looked_at;
-    rate_column(job->plan->fn, window, windows, v, out->v);
+    rate_column(job->plan->fn, window, windows, v, falls, out->v);
     return ERR_OK;
 }
 
@@ -176,7 +169,9 @@ enum err_code window_evaluate(const struct window_job *job, struct eval_scratch 
     if (!rate_column_applies(fn, job->range->mode, samples))
         return evaluate_steps(job, samples, arena, args, &w, out, n_looked_at, err);
     struct rate_times times = {samples->t_ms, samples->n, 0};
-    enum err_code rc = evaluate_rates(job, scratch, &times, samples->v, out, n_looked_at, err);
+    bool falls = column_kernel()->check(samples->v, samples->n) & COLUMN_FALLS;
+    enum err_code rc =
+        evaluate_rates(job, scratch, &times, samples->v, falls, out, n_looked_at, err);
     if (!rc && fn != FN_DELTA && bitmap_any(out->present, grid->n)) window_note_name(&w);
     return rc;
 }
@@ -189,15 +184,16 @@ bool window_takes_floats(const struct window_job *job)
 
 enum err_code window_evaluate_floats(const struct window_job *job, struct eval_scratch *scratch,
                                      struct labels labels, struct notes *notes,
-                                     const struct float_column *in, struct eval_series *out,
-                                     uint64_t *n_looked_at, struct err *err)
+                                     const struct float_column *in, bool falls,
+                                     struct eval_series *out, uint64_t *n_looked_at,
+                                     struct err *err)
 {
     const struct grid *grid = &job->plan->grid;
     *n_looked_at = 0;
     if (!in->n) return ERR_OK;
     if (!series_alloc(&scratch->arena, grid->n, out)) return arena_fail(&scratch->arena, err);
     struct rate_times times = {in->t_ms, in->n, in->times_id};
-    enum err_code rc = evaluate_rates(job, scratch, &times, in->v, out, n_looked_at, err);
+    enum err_code rc = evaluate_rates(job, scratch, &times, in->v, falls, out, n_looked_at, err);
     if (rc || job->plan->fn == FN_DELTA || !bitmap_any(out->present, grid->n)) return rc;
     struct range_window w = {.metric = labels_get(labels, STR(LABEL_NAME)),
                              .pos_arg = job->range->node->pos,

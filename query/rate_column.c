@@ -6,9 +6,10 @@
 
 #include <math.h>
 
+#include "query/column_kernel.h"
 #include "query/range_window.h"
 
-#define PART 64 /* steps: when one of them needs care, all of them get it */
+#define PART 256 /* steps: when one of them needs care, all of them get it */
 
 bool rate_column_applies(enum function_id fn, enum selector_mode mode,
                          const struct samples *samples)
@@ -17,29 +18,7 @@ bool rate_column_applies(enum function_id fn, enum selector_mode mode,
            !samples->h && !samples->st_ms;
 }
 
-static bool has_falls(const double *restrict v, size_t n)
-{
-    /* As wide as the doubles, or the loop is not made into vectors. */
-    uint64_t falls = 0;
-    for (size_t i = 1; i < n; i++) falls |= (uint64_t)(v[i] < v[i - 1]);
-    return falls != 0;
-}
-
-/* No counter is negative: extrapolating back stops where it would have been 0. That takes a division to know; mostly
- * the counter is so far above its gain that a product with room for all rounding says so as well. */
-#define ROOM (1 + 1e-9)
-#define BOUND_MIN 1e-280
-
 /* ---- with care ---- */
-
-static double counter_factor(const struct rate_shape *shape, double first, double delta,
-                             double range_seconds)
-{
-    if (!(delta > 0) || !(first >= 0)) return shape->factor;
-    double to_zero = shape->sampled * (first / delta);
-    return to_zero < shape->to_start ? rate_shape_factor(shape, to_zero, range_seconds)
-                                     : shape->factor;
-}
 
 struct careful {
     const double *v;
@@ -56,94 +35,91 @@ static void find_fall(struct careful *c, size_t first)
     while (c->fall < c->n && !(c->v[c->fall] < c->v[c->fall - 1])) c->fall++;
 }
 
-static double careful_step(struct careful *c, const struct rate_shape *shape, size_t first,
-                           size_t last)
+static double careful_factor(const struct careful *c, const struct rate_shapes *shapes, size_t step,
+                             double first, double delta)
+{
+    if (!c->counter || !(delta > 0) || !(first >= 0)) return shapes->factor[step];
+    double sampled = shapes->sampled[step], to_zero = sampled * (first / delta);
+    return to_zero < shapes->to_start[step]
+               ? rate_factor(sampled, to_zero, shapes->to_end[step], c->range_seconds)
+               : shapes->factor[step];
+}
+
+static double careful_step(struct careful *c, const struct rate_shapes *shapes, size_t step,
+                           size_t first, size_t last)
 {
     double delta = c->v[last] - c->v[first];
-    if (!c->counter) return delta * shape->factor;
-    find_fall(c, first);
-    for (size_t i = c->fall; i <= last; i++)
-        if (c->v[i] < c->v[i - 1]) delta += c->v[i - 1];
-    return delta * counter_factor(shape, c->v[first], delta, c->range_seconds);
+    if (c->counter) {
+        find_fall(c, first);
+        for (size_t i = c->fall; i <= last; i++)
+            if (c->v[i] < c->v[i - 1]) delta += c->v[i - 1];
+    }
+    return delta * careful_factor(c, shapes, step, c->v[first], delta);
 }
 
-/* ---- in vectors: no falls. Steps [0, n) of a run; a set bit tells that some step needs care ---- */
+/* ---- in vectors: no falls. Some steps of a run ---- */
 
 struct part {
-    const double *first, *last;
+    const double *first, *last; /* values of the first of them */
     size_t first_move, last_move;
-    size_t n;
-    const struct rate_shape *shape;
+    size_t step, n;
 };
 
-static uint64_t counter_part_next(const double *restrict first, const double *restrict last,
-                                  size_t n, const struct rate_shape *shape, double *restrict out)
+static bool counter_part(const struct part *p, const struct rate_shapes *shapes, double *out)
 {
-    double factor = shape->factor, sampled = shape->sampled, to_start = shape->to_start;
-    uint64_t doubts = 0;
-    for (size_t i = 0; i < n; i++) {
-        double delta = last[i] - first[i], bound = to_start * delta * ROOM;
-        out[i] = delta * factor;
-        uint64_t rises = (uint64_t)(delta > 0) & (uint64_t)(first[i] >= 0);
-        uint64_t sure = (uint64_t)(first[i] * sampled >= bound) & (uint64_t)(bound > BOUND_MIN) &
-                        (uint64_t)(bound < INFINITY);
-        doubts |= rises & (sure ^ 1);
-    }
-    return doubts;
-}
-
-static uint64_t counter_part(const struct part *p, double *restrict out)
-{
-    if (p->first_move == 1 && p->last_move == 1)
-        return counter_part_next(p->first, p->last, p->n, p->shape, out);
+    const struct column_kernel *kernel = column_kernel();
+    struct gain_columns in = {p->first, p->last, shapes->factor + p->step,
+                              shapes->sampled + p->step, shapes->to_start + p->step};
+    if (p->first_move == 1 && p->last_move == 1) return kernel->gains(&in, p->n, out + p->step);
     double first[PART], last[PART];
     for (size_t i = 0; i < p->n; i++) {
         first[i] = p->first[i * p->first_move];
         last[i] = p->last[i * p->last_move];
     }
-    return counter_part_next(first, last, p->n, p->shape, out);
+    in.first = first;
+    in.last = last;
+    return kernel->gains(&in, p->n, out + p->step);
 }
 
-static void gauge_part(const struct part *p, double *restrict out)
+static void gauge_part(const struct part *p, const double *restrict factor, double *restrict out)
 {
     for (size_t i = 0; i < p->n; i++)
-        out[i] = (p->last[i * p->last_move] - p->first[i * p->first_move]) * p->shape->factor;
+        out[i] = (p->last[i * p->last_move] - p->first[i * p->first_move]) * factor[i];
 }
 
 /* ---- a series ---- */
 
-static void column_part(struct careful *c, bool falls, const struct rate_run *run, size_t from,
-                        size_t n, double *out)
+static void column_part(struct careful *c, bool falls, const struct rate_windows *w,
+                        const struct rate_run *run, size_t from, size_t n, double *out)
 {
-    struct part part = {.first = c->v + run->first + from * run->first_move,
-                        .last = c->v + run->last + from * run->last_move,
+    size_t first = run->first + from * run->first_move, last = run->last + from * run->last_move;
+    struct part part = {.first = c->v + first,
+                        .last = c->v + last,
                         .first_move = run->first_move,
                         .last_move = run->last_move,
-                        .n = n,
-                        .shape = &run->shape};
+                        .step = run->step + from,
+                        .n = n};
     if (!c->counter) {
-        gauge_part(&part, out);
+        gauge_part(&part, w->shapes.factor + part.step, out + part.step);
         return;
     }
-    if (!falls && !counter_part(&part, out)) return;
+    if (!falls && !counter_part(&part, &w->shapes, out)) return;
     for (size_t i = 0; i < n; i++)
-        out[i] = careful_step(c, &run->shape, run->first + (from + i) * run->first_move,
-                              run->last + (from + i) * run->last_move);
+        out[part.step + i] = careful_step(c, &w->shapes, part.step + i, first + i * run->first_move,
+                                          last + i * run->last_move);
 }
 
 void rate_column(enum function_id fn, const struct plan_window *window,
-                 const struct rate_windows *w, const double *v, double *out)
+                 const struct rate_windows *w, const double *v, bool falls, double *out)
 {
     struct careful c = {.v = v,
                         .n = w->n,
                         .counter = fn != FN_DELTA,
                         .range_seconds = fn == FN_RATE ? duration_seconds(window->range_ms) : 0};
-    bool falls = c.counter && has_falls(v, w->n);
     if (!falls) c.fall = w->n;
     for (size_t r = 0; r < w->n_runs; r++) {
         const struct rate_run *run = &w->runs[r];
         for (size_t from = 0; from < run->n; from += PART)
-            column_part(&c, falls, run, from, MIN_OF((size_t)PART, run->n - from),
-                        out + run->step + from);
+            column_part(&c, falls, w, run, from, MIN_OF((size_t)PART, run->n - from), out);
     }
 }

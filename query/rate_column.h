@@ -9,9 +9,10 @@
 /* Neither histograms nor start times nor anchored or smoothed windows. */
 bool rate_column_applies(enum function_id fn, enum selector_mode mode,
                          const struct samples *samples);
-/* The values of a series whose windows are `w`, without staleness markers. The steps of w->present get a value in
+/* The values of a series whose windows are `w`, without staleness markers; `falls`: some value is less than the
+ * one before. The steps of w->present get a value in
  * `out`. */
 void rate_column(enum function_id fn, const struct plan_window *window,
-                 const struct rate_windows *w, const double *v, double *out);
+                 const struct rate_windows *w, const double *v, bool falls, double *out);
 
 #endif

@@ -1,6 +1,8 @@
 /* rate_column() against range_function() at each step, bit by bit. */
 #include <math.h>
 
+#include "query/column_kernel.h"
+#include "query/kernel.h"
 #include "query/rate_column.h"
 #include "tests/quipu_test.h"
 
@@ -73,9 +75,10 @@ static void check_column(struct rate_cache *cache, enum function_id fn, const st
     struct err err;
     const struct rate_windows *windows;
     struct rate_times times = {samples->t_ms, samples->n, 0};
-    CHECK_OK(rate_windows_find(cache, fn, grid, window, &times, &windows, &err), &err);
+    CHECK_OK(rate_windows_find(cache, &times, &windows, &err), &err);
     memcpy(out->present, windows->present, bitmap_words(grid->n) * sizeof(uint64_t));
-    rate_column(fn, window, windows, samples->v, out->v);
+    bool falls = column_kernel()->check(samples->v, samples->n) & COLUMN_FALLS;
+    rate_column(fn, window, windows, samples->v, falls, out->v);
     check_steps(fn, grid, window, samples, out);
 }
 
@@ -100,7 +103,7 @@ static void test_same_as_step_by_step(void **state)
         window.pinned_ms = 300000;
         for (size_t i = 0; i < COUNT_OF(FUNCTIONS); i++) {
             struct eval_series out = {0};
-            struct rate_cache *cache = rate_cache_new();
+            struct rate_cache *cache = rate_cache_new(FUNCTIONS[i], &grid, &window);
             CHECK(cache);
             CHECK(series_alloc(&arena, grid.n, &out));
             CHECK(rate_column_applies(FUNCTIONS[i], SELECT_PLAIN, &samples));
@@ -117,8 +120,67 @@ static void test_same_as_step_by_step(void **state)
     }
 }
 
+#if defined(COLUMN_KERNEL_HAS_AVX2)
+static void random_column(struct rng *rng, double *v, size_t n)
+{
+    unsigned kind = (unsigned)rng_below(rng, 5);
+    double x = rng_unit(rng) * 1e3;
+    for (size_t i = 0; i < n; i++) v[i] = x = next_value(rng, kind, x);
+}
+
+static void check_same_column(const double *a, const double *b, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        CHECK((isnan(a[i]) && isnan(b[i])) || double_bits(a[i]) == double_bits(b[i]));
+}
+
+static void test_kernels_agree(void **state)
+{
+    (void)state;
+    if (column_kernel() != &COLUMN_KERNEL_AVX2) skip();
+    struct rng rng;
+    PROPERTY_LOOP(&rng, 5000)
+    {
+        const struct column_kernel *kernels[] = {&COLUMN_KERNEL_PORTABLE, &COLUMN_KERNEL_AVX2};
+        double a[70], b[70], sum[3][70] = {{0}}, c[3][70] = {{0}}, out[2][70];
+        size_t n = rng_below(&rng, COUNT_OF(a) + 1);
+        random_column(&rng, a, n);
+        random_column(&rng, b, n);
+        double factor[70], sampled[70], to_start[70];
+        for (size_t i = 0; i < n; i++) {
+            factor[i] = rng_unit(&rng);
+            sampled[i] = 1 + rng_unit(&rng) * 300;
+            to_start[i] = rng_unit(&rng) * 20;
+        }
+        struct gain_columns in = {a, b, factor, sampled, to_start};
+        bool doubts[2];
+        for (size_t k = 0; k < 2; k++) {
+            doubts[k] = kernels[k]->gains(&in, n, out[k]);
+            kernels[k]->add(a, n, sum[k], c[k]);
+            kernels[k]->add(b, n, sum[k], c[k]);
+        }
+        CHECK(kernels[0]->check(a, n) == kernels[1]->check(a, n));
+        CHECK(doubts[0] == doubts[1]);
+        for (size_t i = 0; i < n; i++) {
+            kahan_add(a[i], &sum[2][i], &c[2][i]);
+            kahan_add(b[i], &sum[2][i], &c[2][i]);
+        }
+        check_same_column(out[0], out[1], n);
+        for (size_t k = 0; k < 2; k++) {
+            check_same_column(sum[k], sum[2], n);
+            check_same_column(c[k], c[2], n);
+        }
+    }
+}
+#endif
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_same_as_step_by_step)};
+    const struct CMUnitTest tests[] = {
+#if defined(COLUMN_KERNEL_HAS_AVX2)
+        cmocka_unit_test(test_kernels_agree),
+#endif
+        cmocka_unit_test(test_same_as_step_by_step)
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
