@@ -342,6 +342,10 @@ void select_reader_free(struct select_reader *r); /* before the select. NULL: no
 /* As select_read. */
 MUST_USE enum err_code select_reader_samples(struct select_reader *r, size_t i, int64_t mint_ms,
                                              int64_t maxt_ms, struct samples *out, struct err *err);
+/* The newest of them, where that is known without reading values. */
+MUST_USE enum err_code select_reader_newest(struct select_reader *r, size_t i, int64_t mint_ms,
+                                            int64_t maxt_ms, bool want_value,
+                                            struct newest_sample *out, struct err *err);
 /* The same samples in place, where that is possible; *plain false: it is not, read samples. */
 MUST_USE enum err_code select_reader_floats(struct select_reader *r, size_t i, int64_t mint_ms,
                                             int64_t maxt_ms, struct float_column *out, bool *plain,

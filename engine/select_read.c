@@ -98,7 +98,16 @@ struct select_reader {
     struct engine_select *sel;
     struct column_reader *blocks;
     struct column_place *places; /* of the series at hand, by time */
+    unsigned n_reads;
 };
+
+/* Looking at the clock for each series would cost as much as a short one. */
+#define READS_PER_CHECK 16
+static enum err_code reader_check(struct select_reader *r, struct err *err)
+{
+    if (r->n_reads++ % READS_PER_CHECK) return ERR_OK;
+    return pressure_check(&r->sel->tenant->engine->pressure, PRESSURE_QUERIES, err);
+}
 
 enum err_code select_reader_new(struct engine_select *sel, struct select_reader **out,
                                 struct err *err)
@@ -160,10 +169,27 @@ enum err_code select_reader_floats(struct select_reader *r, size_t i, int64_t mi
     const struct select_item *item = &sel->items[i];
     *plain = !item->head && !is_cut(sel, i);
     if (!*plain) return ERR_OK;
-    enum err_code rc = pressure_check(&sel->tenant->engine->pressure, PRESSURE_QUERIES, err);
+    enum err_code rc = reader_check(r, err);
     if (rc) return rc;
     size_t n = find_places(r, item, mint_ms, maxt_ms);
     rc = column_reader_floats(r->blocks, r->places, n, mint_ms, maxt_ms, out, plain, err);
+    if (UNLIKELY(rc)) tenant_note_named(sel->tenant, sel->view->blocks, sel->view->n_blocks, err);
+    return rc;
+}
+
+enum err_code select_reader_newest(struct select_reader *r, size_t i, int64_t mint_ms,
+                                   int64_t maxt_ms, bool want_value, struct newest_sample *out,
+                                   struct err *err)
+{
+    const struct engine_select *sel = r->sel;
+    ASSERT(i < sel->n);
+    const struct select_item *item = &sel->items[i];
+    *out = (struct newest_sample){0};
+    if (item->head || is_cut(sel, i)) return ERR_OK;
+    enum err_code rc = reader_check(r, err);
+    if (rc) return rc;
+    size_t n = find_places(r, item, mint_ms, maxt_ms);
+    rc = column_reader_newest(r->blocks, r->places, n, mint_ms, maxt_ms, want_value, out, err);
     if (UNLIKELY(rc)) tenant_note_named(sel->tenant, sel->view->blocks, sel->view->n_blocks, err);
     return rc;
 }

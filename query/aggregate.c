@@ -1,5 +1,6 @@
 /* query/aggregate.c: the operator around all aggregations: groups, in the order of first appearance. */
 #include "query/aggregate.h"
+#include "query/explain.h"
 
 static enum err_code find_group(struct op_aggregate *agg, struct labels labels, uint32_t *id,
                                 bool *added, struct err *err)
@@ -88,7 +89,7 @@ static enum err_code group_of_bare(struct op_aggregate *agg, struct eval_series 
     uint32_t *known = &agg->known_groups[agg->source_groups[s->number]];
     enum err_code rc = ERR_OK;
     /* Notes on histograms name the series. */
-    if (s->h || *known == KEY_NONE) rc = bare_labels(agg->arg, s->number, &s->labels, err);
+    if (s->h || *known == KEY_NONE) rc = bare_labels(agg->leaf, s->number, &s->labels, err);
     if (rc) return rc;
     if (*known == KEY_NONE) {
         rc = agg_group_of(agg, s, out, err);
@@ -113,11 +114,15 @@ static enum err_code open_arg(struct op_aggregate *agg, const struct plan *plan,
     struct eval *eval = agg->op.eval;
     struct label_names names = {agg->filter.names, agg->filter.n, agg->filter.only};
     size_t n = 0;
-    agg->arg = NULL;
+    bool no_values = agg->class == &AGG_CLASS_COUNT || agg->class == &AGG_CLASS_GROUP;
+    struct explain_mark since = explain_begin(eval);
     enum err_code rc = ERR_OK;
     if (takes_bare(agg->class))
-        rc = op_open_bare(eval, plan, &names, &agg->arg, &agg->source_groups, &n, err);
-    if (rc || !agg->arg) return rc ? rc : op_open(eval, plan, &agg->arg, err);
+        rc = op_open_bare(eval, plan, &names, no_values, &agg->leaf, &agg->source_groups, &n, err);
+    if (rc || !agg->leaf) return rc ? rc : op_open(eval, plan, &agg->arg, err);
+    agg->arg = agg->leaf;
+    if (plan->stats) rc = explain_wrap(eval, plan, since, &agg->arg, err);
+    if (rc) return rc;
     size_t n_groups = 0;
     for (size_t i = 0; i < n; i++) n_groups = MAX_OF(n_groups, (size_t)agg->source_groups[i] + 1);
     agg->known_groups = EVAL_ARRAY(eval, uint32_t, n_groups);

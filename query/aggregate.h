@@ -20,8 +20,9 @@ struct op_aggregate {
     struct key_table keys;
     struct agg_group *groups;
     size_t groups_cap;
-    /* Where `arg` is a bare leaf: by the number of a series that of its group in the source, and by this the group here,
+    /* Where `arg` is a bare leaf (`leaf`, or around it what measures): by the number of a series that of its group in the source, and by this the group here,
      * KEY_NONE until a series comes. NULL: series have labels. */
+    struct op *leaf;
     const uint32_t *source_groups;
     uint32_t *known_groups;
     struct series_list out;

@@ -147,6 +147,7 @@ struct op_leaf {
     struct eval_series *items; /* batch_max of each */
     struct leaf_slot *slots;
     struct window_job job; /* PLAN_RANGE */
+    bool no_values;        /* who pulls asks only where there are values */
     bool bare;             /* series have no labels, but for the name if it is known: */
     struct labels name;
 };
@@ -233,6 +234,13 @@ static enum err_code floats_to_samples(const struct float_column *in, struct sam
     return ERR_OK;
 }
 
+static enum err_code leaf_reader(const struct op_leaf *leaf, struct eval_scratch *scratch,
+                                 struct err *err)
+{
+    if (scratch->reader) return ERR_OK;
+    return leaf->op.eval->env->source->ops->reader_new(leaf->select, &scratch->reader, err);
+}
+
 /* Into *floats if that will do, else (*floats empty) into the scratch. An instant query wants one sample per series. The
  * reset hint of a histogram takes the one before it as well. */
 static enum err_code leaf_read(struct op_leaf *leaf, size_t i, struct eval_scratch *scratch,
@@ -252,13 +260,37 @@ static enum err_code leaf_read(struct op_leaf *leaf, size_t i, struct eval_scrat
         eval_scratch_begin_series(scratch);
     }
     if (!source->reader_new) return source->read(leaf->select, i, mint_ms, maxt_ms, samples, err);
-    enum err_code rc =
-        scratch->reader ? ERR_OK : source->reader_new(leaf->select, &scratch->reader, err);
+    enum err_code rc = leaf_reader(leaf, scratch, err);
     bool plain = true;
     if (!rc) rc = source->reader_floats(scratch->reader, i, mint_ms, maxt_ms, floats, &plain, err);
     if (rc || plain) return rc;
     *floats = (struct float_column){0};
     return source->reader_samples(scratch->reader, i, mint_ms, maxt_ms, samples, err);
+}
+
+/* The values of an instant query, where the source knows the newest sample without reading. *done: it did. */
+static enum err_code leaf_newest(const struct op_leaf *leaf, size_t i, struct eval_scratch *scratch,
+                                 struct eval_series *out, bool *done, struct err *err)
+{
+    const struct plan *plan = leaf->op.plan;
+    const struct query_source_ops *source = leaf->op.eval->env->source->ops;
+    bool times = plan->fn == FN_TIMESTAMP;
+    *done = false;
+    if (plan->kind != PLAN_SELECT || plan->mode != SELECT_PLAIN || plan->grid.n != 1 ||
+        (plan->fn != FN_N && !times) || !source->reader_newest)
+        return ERR_OK;
+    struct newest_sample newest;
+    enum err_code rc = leaf_reader(leaf, scratch, err);
+    if (!rc)
+        rc = source->reader_newest(scratch->reader, i, plan->mint_ms, plan->maxt_ms,
+                                   !times && !leaf->no_values, &newest, err);
+    if (rc || !newest.known) return rc;
+    *done = true;
+    int64_t end_ms = window_end(&plan->window, &plan->grid, 0);
+    if (!newest.found || newest.t_ms <= end_ms - plan->window.range_ms) return ERR_OK;
+    if (!series_alloc(&scratch->arena, 1, out)) return arena_fail(&scratch->arena, err);
+    series_set(out, 0, times ? (double)newest.t_ms / 1000 : newest.v, NULL);
+    return ERR_OK;
 }
 
 static enum err_code leaf_series(struct op_leaf *leaf, struct eval_scratch *scratch, size_t slot,
@@ -276,14 +308,17 @@ static enum err_code leaf_series(struct op_leaf *leaf, struct eval_scratch *scra
     *n_looked_at = 0;
     struct samples *samples = &scratch->samples;
     struct float_column floats;
-    enum err_code rc = leaf_read(leaf, i, scratch, &floats, err);
+    bool range = leaf->op.plan->kind == PLAN_RANGE, done;
+    out->drop_name = range ? leaf->job.drops_name : leaf->op.plan->fn != FN_N;
+    enum err_code rc = leaf_newest(leaf, i, scratch, out, &done, err);
+    if (done) *n_looked_at = out->present != NULL;
+    if (rc || done) return rc;
+    rc = leaf_read(leaf, i, scratch, &floats, err);
     if (rc) return rc;
     size_t n = MAX_OF(samples->n, floats.n);
     if (n > eval->env->limits.samples_max) return eval_over_limit(eval, LIMIT_SAMPLES, n, err);
     rc = eval_poll_work(eval, &scratch->work, n + leaf->op.n_steps, err);
     if (rc) return rc;
-    bool range = leaf->op.plan->kind == PLAN_RANGE;
-    out->drop_name = range ? leaf->job.drops_name : leaf->op.plan->fn != FN_N;
     bool takes = floats.n && range && window_takes_floats(&leaf->job);
     unsigned found = takes ? column_kernel()->check(floats.v, floats.n) : COLUMN_NAN;
     if (!(found & COLUMN_NAN)) /* nor a staleness marker, which is one */
@@ -434,7 +469,7 @@ static bool may_be_bare(const struct plan *plan, struct labels name)
 }
 
 enum err_code op_open_bare(struct eval *eval, const struct plan *plan,
-                           const struct label_names *names, struct op **out,
+                           const struct label_names *names, bool no_values, struct op **out,
                            const uint32_t **groups, size_t *n, struct err *err)
 {
     const struct query_source_ops *source = eval->env->source->ops;
@@ -456,6 +491,7 @@ enum err_code op_open_bare(struct eval *eval, const struct plan *plan,
     eval->stats.select_ns += clock_mono_ns(eval->env->clock) - before_ns;
     if (rc) return rc;
     leaf->name = name;
+    leaf->no_values = no_values;
     *out = &leaf->op;
     *groups = numbers;
     *n = leaf->n_series;

@@ -225,11 +225,12 @@ MUST_USE enum err_code eval_select(struct eval *eval, const struct plan *plan, b
                                    struct source_select **out, struct err *err);
 /* For who wants to know nothing of stored series but which of them go together: a leaf whose series have a number
  * instead of labels (but perhaps for the name, for notes), and by number their groups, as the source numbers them.
- * *out NULL: not for this plan or source. */
+ * no_values: values do not matter, only where they are. *out NULL: not for this plan or source. */
 struct label_names;
 MUST_USE enum err_code op_open_bare(struct eval *eval, const struct plan *plan,
-                                    const struct label_names *names, struct op **out,
-                                    const uint32_t **groups, size_t *n, struct err *err);
+                                    const struct label_names *names, bool no_values,
+                                    struct op **out, const uint32_t **groups, size_t *n,
+                                    struct err *err);
 MUST_USE enum err_code bare_labels(struct op *op, uint32_t number, struct labels *out,
                                    struct err *err);
 

@@ -68,6 +68,10 @@ struct query_source_ops {
     enum err_code (*reader_floats)(struct source_reader *reader, size_t i, int64_t mint_ms,
                                    int64_t maxt_ms, struct float_column *out, bool *plain,
                                    struct err *err);
+    /* The newest sample, if it is known without reading values. */
+    enum err_code (*reader_newest)(struct source_reader *reader, size_t i, int64_t mint_ms,
+                                   int64_t maxt_ms, bool want_value, struct newest_sample *out,
+                                   struct err *err);
 
     /* Sorted, unique, copied to the arena. n_matchers 0: all. `*truncated` says if want->limit cut. */
     enum err_code (*label_names)(struct query_source *src, const struct matcher *matchers,

@@ -96,6 +96,13 @@ static enum err_code op_reader_floats(struct source_reader *reader, size_t i, in
     return select_reader_floats(reader_of(reader), i, mint_ms, maxt_ms, out, plain, err);
 }
 
+static enum err_code op_reader_newest(struct source_reader *reader, size_t i, int64_t mint_ms,
+                                      int64_t maxt_ms, bool want_value, struct newest_sample *out,
+                                      struct err *err)
+{
+    return select_reader_newest(reader_of(reader), i, mint_ms, maxt_ms, want_value, out, err);
+}
+
 static void op_release(struct source_select *sel)
 {
     select_release(select_of(sel));
@@ -191,6 +198,7 @@ static const struct query_source_ops ops = {.select = op_select,
                                             .estimate = op_estimate,
                                             .settle = op_settle,
                                             .changed_since = op_changed_since,
+                                            .reader_newest = op_reader_newest,
                                             .label_names = op_label_names,
                                             .label_values = op_label_values,
                                             .warnings = op_warnings,

@@ -159,6 +159,23 @@ enum err_code column_reader_samples(struct column_reader *r, struct column_place
     return err_context(err, "samples of series %" PRIu32, at.id);
 }
 
+/* Notes whose times the next values have. */
+static enum err_code add_run(struct column_reader *r, uint32_t block, const struct chunk_ref *ref,
+                             struct err *err)
+{
+    void *runs = r->runs;
+    size_t n_runs = r->n_kept_runs + r->n_runs;
+    enum err_code rc = mem_grow(MEM_QUERY, &runs, &r->runs_cap, n_runs + 1, sizeof(*r->runs), err);
+    r->runs = runs;
+    if (rc) return rc;
+    if (!r->n_runs) r->t_min_ms = ref->meta.t_min_ms;
+    r->t_max_ms = ref->meta.t_max_ms;
+    r->runs[n_runs] = (struct time_run){block, ref->column, ref->start, ref->meta.n};
+    r->n_runs++;
+    r->n += ref->meta.n;
+    return ERR_OK;
+}
+
 /* ---- values ---- */
 
 static enum err_code reserve_values(struct column_reader *r, size_t n, struct err *err)
@@ -213,17 +230,7 @@ static enum err_code append_chunk(struct column_reader *r, uint32_t block,
         if (!rc) rc = values_decode(item, ref->meta.n, r->v + r->n, err);
     }
     if (rc) return page_cursor_context(&place->b->file, &place->chunks.chunks, err);
-    void *runs = r->runs;
-    size_t n_runs = r->n_kept_runs + r->n_runs;
-    rc = mem_grow(MEM_QUERY, &runs, &r->runs_cap, n_runs + 1, sizeof(*r->runs), err);
-    r->runs = runs;
-    if (rc) return rc;
-    if (!r->n_runs) r->t_min_ms = ref->meta.t_min_ms;
-    r->t_max_ms = ref->meta.t_max_ms;
-    r->runs[n_runs] = (struct time_run){block, ref->column, ref->start, ref->meta.n};
-    r->n_runs++;
-    r->n += ref->meta.n;
-    return ERR_OK;
+    return add_run(r, block, ref, err);
 }
 
 /* *plain stays true if all went well. */
@@ -404,4 +411,76 @@ enum err_code column_reader_floats(struct column_reader *r, const struct column_
         if (rc || !*plain) return rc;
     }
     return r->n ? take_times(r, mint_ms, maxt_ms, out, err) : ERR_OK;
+}
+
+/* ---- the newest sample ---- */
+
+/* The last chunk of a series that overlaps [mint_ms, maxt_ms]. */
+static enum err_code last_chunk(struct block_place *place, uint32_t id, int64_t mint_ms,
+                                int64_t maxt_ms, struct chunk_ref *out, bool *found,
+                                struct err *err)
+{
+    struct chunk_refs refs;
+    struct chunk_ref ref;
+    *found = false;
+    enum err_code rc = find_refs(place, id, &refs, err);
+    while (!rc && next_chunk(place, &refs, mint_ms, maxt_ms, &ref, &rc, err)) {
+        *out = ref;
+        *found = true;
+    }
+    return rc;
+}
+
+/* Its last sample within the time; one of times alone where the chunk ends later. */
+static enum err_code newest_of_chunk(struct column_reader *r, uint32_t block,
+                                     const struct chunk_ref *ref, int64_t mint_ms, int64_t maxt_ms,
+                                     bool want_value, struct newest_sample *out, struct err *err)
+{
+    struct block_place *place = &r->blocks[block];
+    struct bytes item;
+    bool ends = ref->meta.t_max_ms <= maxt_ms;
+    if (ref->own_times || ref->has_starts || (want_value && !ends)) return ERR_OK;
+    enum err_code rc = block_chunk_item(place->b, &place->chunks, ref, &item, err);
+    if (rc) return rc;
+    /* The last float of a constant chunk is NaN if all are. */
+    bool constant = !ref->family && double_bits(ref->meta.min) == double_bits(ref->meta.max) &&
+                    ref->meta.min == ref->meta.max && item.len &&
+                    (item.p[0] & VALUES_KIND_MASK) == VALUES_CONSTANT;
+    if (ref->family ? family_has_markers(item) : !constant && values_may_be_nan(item))
+        return ERR_OK;
+    *out = (struct newest_sample){true, true, ref->meta.t_max_ms, ref->meta.last};
+    if (ends) return ERR_OK;
+    struct float_column times;
+    rc = add_run(r, block, ref, err);
+    if (!rc) rc = take_times(r, mint_ms, maxt_ms, &times, err);
+    if (rc) return rc;
+    out->known = times.n > 0; /* else it may be in the chunk before */
+    if (times.n) out->t_ms = times.t_ms[times.n - 1];
+    return ERR_OK;
+}
+
+enum err_code column_reader_newest(struct column_reader *r, const struct column_place *places,
+                                   size_t n_places, int64_t mint_ms, int64_t maxt_ms,
+                                   bool want_value, struct newest_sample *out, struct err *err)
+{
+    struct chunk_ref ref;
+    bool found = false;
+    enum err_code rc = ERR_OK;
+    *out = (struct newest_sample){.known = true};
+    size_t i = n_places;
+    while (!rc && !found && i > 0) {
+        i--;
+        rc = last_chunk(&r->blocks[places[i].block], places[i].id, mint_ms, maxt_ms, &ref, &found,
+                        err);
+    }
+    if (rc || !found) return rc;
+    out->known = false;
+    r->n = 0;
+    r->n_runs = 0;
+    r->direct = NULL;
+    rc = newest_of_chunk(r, places[i].block, &ref, mint_ms, maxt_ms, want_value, out, err);
+    /* An older place that goes on behind the sample may know better. */
+    for (size_t k = 0; k < i; k++)
+        if (block_info(r->blocks[places[k].block].b)->t_max_ms >= out->t_ms) out->known = false;
+    return rc ? err_context(err, "samples of series %" PRIu32, places[i].id) : ERR_OK;
 }

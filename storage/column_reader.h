@@ -33,6 +33,17 @@ MUST_USE enum err_code column_reader_floats(struct column_reader *r,
                                             const struct column_place *places, size_t n_places,
                                             int64_t mint_ms, int64_t maxt_ms,
                                             struct float_column *out, bool *plain, struct err *err);
+/* The newest sample in [mint_ms, maxt_ms], as far as statistics and times tell it without a look at values. */
+struct newest_sample {
+    bool known; /* false: read the samples */
+    bool found; /* there is one; no staleness marker */
+    int64_t t_ms;
+    double v; /* if it was asked for */
+};
+MUST_USE enum err_code column_reader_newest(struct column_reader *r,
+                                            const struct column_place *places, size_t n_places,
+                                            int64_t mint_ms, int64_t maxt_ms, bool want_value,
+                                            struct newest_sample *out, struct err *err);
 /* As block_overlaps. */
 MUST_USE enum err_code column_reader_overlaps(struct column_reader *r, struct column_place place,
                                               int64_t mint_ms, int64_t maxt_ms, bool *out,

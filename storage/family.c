@@ -184,6 +184,15 @@ static enum err_code parse_head(struct reader *r, struct family *f, uint8_t *fla
     return ERR_OK;
 }
 
+bool family_has_markers(struct bytes chunk)
+{
+    struct reader r = reader_init(chunk);
+    struct family f;
+    struct err ignored; /* who decodes it says what is wrong */
+    uint8_t flags;
+    return parse_head(&r, &f, &flags, &ignored) != ERR_OK || flags & FAMILY_HAS_MARKERS;
+}
+
 /* Finds the end of the markers; their places are checked where they are used, as n is not known here. */
 static void parse_markers(struct reader *r, struct family *f, uint8_t flags)
 {

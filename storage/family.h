@@ -26,6 +26,8 @@ MUST_USE bool family_encode(struct buf *out, const struct family_input *in, enum
 /* Number of members, and whether _count is in it. */
 MUST_USE enum err_code family_peek(struct bytes chunk, size_t *n_members, bool *has_count,
                                    struct err *err);
+/* Are there staleness markers among its values? They are the only NaN. */
+bool family_has_markers(struct bytes chunk);
 /* The n values of member k (FAMILY_COUNT: of _count). Only the columns it needs are read: one for +Inf and _count, else
  * those on the member's side of the dearest bucket. ERR_CORRUPT also when the chunk has no such member. */
 MUST_USE enum err_code family_decode(struct bytes chunk, size_t n, unsigned k, double *out,

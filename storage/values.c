@@ -256,6 +256,13 @@ enum err_code values_decode(struct bytes chunk, size_t n, double *out, struct er
     return rc ? err_context(err, "%zu values, %s", n, values_kind_name(chunk)) : ERR_OK;
 }
 
+bool values_may_be_nan(struct bytes chunk)
+{
+    if (!chunk.len || chunk.p[0] & VALUES_PATCHES) return true;
+    unsigned kind = chunk.p[0] & VALUES_KIND_MASK;
+    return kind != VALUES_SCALED && kind != VALUES_SUM;
+}
+
 const char *values_kind_name(struct bytes chunk)
 {
     if (chunk.len == 0) return "unknown";

@@ -17,6 +17,9 @@ void values_encode(struct buf *out, const double *v, size_t n, enum effort effor
                    struct values_hint *hint);
 /* The n values; n from the index. `chunk` is exactly what values_encode appended: left over bytes are ERR_CORRUPT. */
 MUST_USE enum err_code values_decode(struct bytes chunk, size_t n, double *out, struct err *err);
+/* May a value be NaN, as staleness markers are? False only if the first byte says that none is. A constant is what the
+ * chunk's statistics say. */
+bool values_may_be_nan(struct bytes chunk);
 /* "constant", "integers", ...; "unknown" for bytes that are none. For `quipu inspect`. */
 const char *values_kind_name(struct bytes chunk);
 

@@ -13,6 +13,7 @@ struct fixture {
     struct gen_set set; /* odd series of the first block */
     struct block *blocks[BLOCKS + 1];
     struct err err;
+    size_t n_newest; /* known without samples */
 };
 
 static struct block *open_block(struct fixture *f, struct block_writer *w, struct ulid ulid)
@@ -75,6 +76,7 @@ static struct block *families_block(struct fixture *f, struct rng *rng, size_t f
 static void fixture_init(struct fixture *f, struct rng *rng)
 {
     char path[512];
+    f->n_newest = 0;
     test_env_init(&f->e);
     CHECK_OK(page_cache_new(&f->e.env, 256 << 10, &f->cache, &f->err), &f->err);
     for (size_t i = 0; i < BLOCKS; i++) f->blocks[i] = families_block(f, rng, i * (SAMPLES + 10));
@@ -118,6 +120,18 @@ static void check_read(struct fixture *f, struct column_reader *r,
             CHECK(memcmp(column.v, want.v, want.n * 8) == 0);
         }
     }
+    for (int k = 0; k < 2; k++) {
+        struct newest_sample newest;
+        CHECK_OK(column_reader_newest(r, places, n_places, mint_ms, maxt_ms, k, &newest, &f->err),
+                 &f->err);
+        if (!newest.known) continue;
+        CHECK(newest.found == (want.n > 0));
+        if (!want.n) continue;
+        CHECK(!is_stale_nan(want.v[want.n - 1]) && !(want.h && want.h[want.n - 1]));
+        CHECK(newest.t_ms == want.t_ms[want.n - 1]);
+        if (k) CHECK_SAME_DOUBLE(newest.v, want.v[want.n - 1]);
+        f->n_newest++;
+    }
     samples_release(&want);
     samples_release(&got);
     arena_release(&arena);
@@ -155,6 +169,7 @@ static void test_columns(void **state)
             n_plain += plain;
         }
         CHECK(n_plain > 0);
+        CHECK(f.n_newest > 100);
         /* Times that go back are not for columns. */
         struct column_place back[BLOCKS] = {{1, 3}, {0, 3}};
         struct float_column column;
