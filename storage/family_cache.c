@@ -195,7 +195,11 @@ enum err_code family_rows_member(const struct family_rows *rows, unsigned member
 void family_rows_release(struct family_rows *rows)
 {
     if (!rows) return;
-    lock_take(&rows->cache->lock);
-    rows->pins--;
-    lock_release(&rows->cache->lock);
+    struct family_cache *cache = rows->cache;
+    lock_take(&cache->lock);
+    /* All members were read: hardly any will be again, and what comes next finds the memory warm. */
+    bool done = --rows->pins == 0 && rows->n_used >= rows->n_members;
+    if (done) take_out(cache, rows);
+    lock_release(&cache->lock);
+    if (done) mem_free(rows);
 }

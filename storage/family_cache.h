@@ -1,5 +1,6 @@
 /* storage/family_cache.h: families (storage/family.h) decoded as a whole, for as long as their members may be asked for one
  * after the other: a query reads a family's series some way apart, as `le` stands in the middle of their labels.
+ * What was read as often as it has members leaves.
  * Threads: any. */
 #ifndef QUIPU_STORAGE_FAMILY_CACHE_H
 #define QUIPU_STORAGE_FAMILY_CACHE_H
