@@ -342,6 +342,10 @@ void select_reader_free(struct select_reader *r); /* before the select. NULL: no
 /* As select_read. */
 MUST_USE enum err_code select_reader_samples(struct select_reader *r, size_t i, int64_t mint_ms,
                                              int64_t maxt_ms, struct samples *out, struct err *err);
+/* In place, but of the values only the first and the last; *known false: see column_reader_ends. */
+MUST_USE enum err_code select_reader_ends(struct select_reader *r, size_t i, int64_t mint_ms,
+                                          int64_t maxt_ms, bool rises, struct float_column *out,
+                                          bool *known, struct err *err);
 /* The newest of them, where that is known without reading values. */
 MUST_USE enum err_code select_reader_newest(struct select_reader *r, size_t i, int64_t mint_ms,
                                             int64_t maxt_ms, bool want_value,

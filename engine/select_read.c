@@ -193,3 +193,20 @@ enum err_code select_reader_newest(struct select_reader *r, size_t i, int64_t mi
     if (UNLIKELY(rc)) tenant_note_named(sel->tenant, sel->view->blocks, sel->view->n_blocks, err);
     return rc;
 }
+
+enum err_code select_reader_ends(struct select_reader *r, size_t i, int64_t mint_ms,
+                                 int64_t maxt_ms, bool rises, struct float_column *out, bool *known,
+                                 struct err *err)
+{
+    const struct engine_select *sel = r->sel;
+    ASSERT(i < sel->n);
+    const struct select_item *item = &sel->items[i];
+    *known = !item->head && !is_cut(sel, i);
+    if (!*known) return ERR_OK;
+    enum err_code rc = reader_check(r, err);
+    if (rc) return rc;
+    size_t n = find_places(r, item, mint_ms, maxt_ms);
+    rc = column_reader_ends(r->blocks, r->places, n, mint_ms, maxt_ms, rises, out, known, err);
+    if (UNLIKELY(rc)) tenant_note_named(sel->tenant, sel->view->blocks, sel->view->n_blocks, err);
+    return rc;
+}

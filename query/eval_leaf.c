@@ -268,6 +268,32 @@ static enum err_code leaf_read(struct op_leaf *leaf, size_t i, struct eval_scrat
     return source->reader_samples(scratch->reader, i, mint_ms, maxt_ms, samples, err);
 }
 
+/* A rate over one window is known by the window's ends, as long as the counter never falls. *done: it was. */
+static enum err_code leaf_ends(const struct op_leaf *leaf, size_t slot,
+                               struct eval_scratch *scratch, struct eval_series *out, bool *done,
+                               struct err *err)
+{
+    const struct plan *range = leaf->selector;
+    const struct query_source_ops *source = leaf->op.eval->env->source->ops;
+    struct leaf_slot *s = &leaf->slots[slot];
+    *done = false;
+    if (leaf->op.plan->kind != PLAN_RANGE || leaf->op.n_steps != 1 || !source->reader_ends ||
+        !window_takes_floats(&leaf->job))
+        return ERR_OK;
+    struct float_column ends;
+    enum err_code rc = leaf_reader(leaf, scratch, err);
+    if (!rc)
+        rc = source->reader_ends(scratch->reader, leaf->next_series + slot, range->mint_ms,
+                                 range->maxt_ms, leaf->op.plan->fn != FN_DELTA, &ends, done, err);
+    /* The samples that were read are those of the window, or there are others between the two. */
+    int64_t end_ms = window_end(&range->window, &leaf->op.plan->grid, 0);
+    *done = *done && (!ends.n || (ends.t_ms[0] > end_ms - range->window.range_ms &&
+                                  ends.t_ms[ends.n - 1] <= end_ms));
+    if (rc || !*done) return rc;
+    return window_evaluate_floats(&leaf->job, scratch, out->labels, &s->notes, &ends, false, out,
+                                  &s->n_looked_at, err);
+}
+
 /* The values of an instant query, where the source knows the newest sample without reading. *done: it did. */
 static enum err_code leaf_newest(const struct op_leaf *leaf, size_t i, struct eval_scratch *scratch,
                                  struct eval_series *out, bool *done, struct err *err)
@@ -312,6 +338,7 @@ static enum err_code leaf_series(struct op_leaf *leaf, struct eval_scratch *scra
     out->drop_name = range ? leaf->job.drops_name : leaf->op.plan->fn != FN_N;
     enum err_code rc = leaf_newest(leaf, i, scratch, out, &done, err);
     if (done) *n_looked_at = out->present != NULL;
+    if (!rc && !done) rc = leaf_ends(leaf, slot, scratch, out, &done, err);
     if (rc || done) return rc;
     rc = leaf_read(leaf, i, scratch, &floats, err);
     if (rc) return rc;

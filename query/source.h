@@ -68,6 +68,11 @@ struct query_source_ops {
     enum err_code (*reader_floats)(struct source_reader *reader, size_t i, int64_t mint_ms,
                                    int64_t maxt_ms, struct float_column *out, bool *plain,
                                    struct err *err);
+    /* In place as well, but of the values only v[0] and v[n - 1]; *known false: some may be NaN, or (rises) less than the
+     * one before. */
+    enum err_code (*reader_ends)(struct source_reader *reader, size_t i, int64_t mint_ms,
+                                 int64_t maxt_ms, bool rises, struct float_column *out, bool *known,
+                                 struct err *err);
     /* The newest sample, if it is known without reading values. */
     enum err_code (*reader_newest)(struct source_reader *reader, size_t i, int64_t mint_ms,
                                    int64_t maxt_ms, bool want_value, struct newest_sample *out,

@@ -103,6 +103,13 @@ static enum err_code op_reader_newest(struct source_reader *reader, size_t i, in
     return select_reader_newest(reader_of(reader), i, mint_ms, maxt_ms, want_value, out, err);
 }
 
+static enum err_code op_reader_ends(struct source_reader *reader, size_t i, int64_t mint_ms,
+                                    int64_t maxt_ms, bool rises, struct float_column *out,
+                                    bool *known, struct err *err)
+{
+    return select_reader_ends(reader_of(reader), i, mint_ms, maxt_ms, rises, out, known, err);
+}
+
 static void op_release(struct source_select *sel)
 {
     select_release(select_of(sel));
@@ -199,6 +206,7 @@ static const struct query_source_ops ops = {.select = op_select,
                                             .settle = op_settle,
                                             .changed_since = op_changed_since,
                                             .reader_newest = op_reader_newest,
+                                            .reader_ends = op_reader_ends,
                                             .label_names = op_label_names,
                                             .label_values = op_label_values,
                                             .warnings = op_warnings,

@@ -39,6 +39,11 @@ struct block_place {
     uint32_t dir_group; /* + 1; 0: none is read */
 };
 
+struct end_chunk {
+    uint32_t block;
+    struct chunk_ref ref;
+};
+
 struct column_reader {
     struct block_place *blocks;
     size_t n_blocks;
@@ -51,6 +56,8 @@ struct column_reader {
     struct time_run *runs; /* n_kept_runs of the sets, then those of the series */
     size_t n_runs, runs_cap, n_kept_runs;
     int64_t t_min_ms, t_max_ms;
+    struct end_chunk *chunks; /* of column_reader_ends, by run */
+    size_t chunks_cap;
     /* Times. */
     int64_t *times;
     size_t n_times, times_cap;
@@ -88,6 +95,7 @@ void column_reader_free(struct column_reader *r)
     mem_free(r->blocks);
     mem_free(r->v);
     mem_free(r->runs);
+    mem_free(r->chunks);
     mem_free(r->times);
     mem_free(r);
 }
@@ -383,7 +391,7 @@ static enum err_code make_set(struct column_reader *r, uint64_t hash, int64_t mi
 
 /* The times that go with the values; they are what the index says. */
 static enum err_code take_times(struct column_reader *r, int64_t mint_ms, int64_t maxt_ms,
-                                struct float_column *out, struct err *err)
+                                struct float_column *out, size_t *skip, struct err *err)
 {
     uint64_t hash = hash_runs(r->runs + r->n_kept_runs, r->n_runs);
     const struct time_set *set = find_set(r, hash, mint_ms, maxt_ms);
@@ -392,8 +400,8 @@ static enum err_code take_times(struct column_reader *r, int64_t mint_ms, int64_
     const int64_t *t = r->times + set->times_off;
     if (t[0] != r->t_min_ms || t[set->n - 1] != r->t_max_ms)
         return err_set(err, ERR_CORRUPT, "times of a series are not those that the index says");
-    const double *v = r->direct ? r->direct : r->v;
-    *out = (struct float_column){t + set->skip, v + set->skip, set->n_inside, set->id};
+    *skip = set->skip;
+    *out = (struct float_column){t + set->skip, NULL, set->n_inside, set->id};
     return ERR_OK;
 }
 
@@ -410,7 +418,11 @@ enum err_code column_reader_floats(struct column_reader *r, const struct column_
         enum err_code rc = append_place(r, places[i], n_places == 1, mint_ms, maxt_ms, plain, err);
         if (rc || !*plain) return rc;
     }
-    return r->n ? take_times(r, mint_ms, maxt_ms, out, err) : ERR_OK;
+    if (!r->n) return ERR_OK;
+    size_t skip = 0;
+    enum err_code rc = take_times(r, mint_ms, maxt_ms, out, &skip, err);
+    if (!rc) out->v = (r->direct ? r->direct : r->v) + skip;
+    return rc;
 }
 
 /* ---- the newest sample ---- */
@@ -431,6 +443,15 @@ static enum err_code last_chunk(struct block_place *place, uint32_t id, int64_t 
     return rc;
 }
 
+/* By what is said of it, without a look at its values. Of a constant one the statistics tell. */
+static bool chunk_may_have_nan(const struct chunk_ref *ref, struct bytes item)
+{
+    if (ref->family) return family_has_markers(item);
+    bool number = ref->meta.min == ref->meta.max; /* NaN is not itself */
+    if (number && item.len && (item.p[0] & VALUES_KIND_MASK) == VALUES_CONSTANT) return false;
+    return values_may_be_nan(item);
+}
+
 /* Its last sample within the time; one of times alone where the chunk ends later. */
 static enum err_code newest_of_chunk(struct column_reader *r, uint32_t block,
                                      const struct chunk_ref *ref, int64_t mint_ms, int64_t maxt_ms,
@@ -442,17 +463,13 @@ static enum err_code newest_of_chunk(struct column_reader *r, uint32_t block,
     if (ref->own_times || ref->has_starts || (want_value && !ends)) return ERR_OK;
     enum err_code rc = block_chunk_item(place->b, &place->chunks, ref, &item, err);
     if (rc) return rc;
-    /* The last float of a constant chunk is NaN if all are. */
-    bool constant = !ref->family && double_bits(ref->meta.min) == double_bits(ref->meta.max) &&
-                    ref->meta.min == ref->meta.max && item.len &&
-                    (item.p[0] & VALUES_KIND_MASK) == VALUES_CONSTANT;
-    if (ref->family ? family_has_markers(item) : !constant && values_may_be_nan(item))
-        return ERR_OK;
+    if (chunk_may_have_nan(ref, item)) return ERR_OK;
     *out = (struct newest_sample){true, true, ref->meta.t_max_ms, ref->meta.last};
     if (ends) return ERR_OK;
     struct float_column times;
+    size_t skip;
     rc = add_run(r, block, ref, err);
-    if (!rc) rc = take_times(r, mint_ms, maxt_ms, &times, err);
+    if (!rc) rc = take_times(r, mint_ms, maxt_ms, &times, &skip, err);
     if (rc) return rc;
     out->known = times.n > 0; /* else it may be in the chunk before */
     if (times.n) out->t_ms = times.t_ms[times.n - 1];
@@ -483,4 +500,92 @@ enum err_code column_reader_newest(struct column_reader *r, const struct column_
     for (size_t k = 0; k < i; k++)
         if (block_info(r->blocks[places[k].block].b)->t_max_ms >= out->t_ms) out->known = false;
     return rc ? err_context(err, "samples of series %" PRIu32, places[i].id) : ERR_OK;
+}
+
+/* ---- the ends of a span ---- */
+
+/* *known stays true if the chunk is as it must be. */
+static enum err_code ends_take_chunk(struct column_reader *r, uint32_t block,
+                                     const struct chunk_ref *ref, bool rises, bool *known,
+                                     struct err *err)
+{
+    struct block_place *place = &r->blocks[block];
+    const struct chunk_ref *before = r->n_runs ? &r->chunks[r->n_runs - 1].ref : NULL;
+    struct bytes item;
+    *known =
+        !ref->own_times && !ref->has_starts &&
+        (!before || ref->meta.t_min_ms > before->meta.t_max_ms) &&
+        !(rises && (ref->meta.n_resets || (before && !(ref->meta.first >= before->meta.last))));
+    if (!*known) return ERR_OK;
+    enum err_code rc = block_chunk_item(place->b, &place->chunks, ref, &item, err);
+    if (rc) return rc;
+    *known = !chunk_may_have_nan(ref, item);
+    void *chunks = r->chunks;
+    rc = mem_grow(MEM_QUERY, &chunks, &r->chunks_cap, r->n_runs + 1, sizeof(*r->chunks), err);
+    r->chunks = chunks;
+    if (rc || !*known) return rc;
+    r->chunks[r->n_runs] = (struct end_chunk){block, *ref};
+    return add_run(r, block, ref, err);
+}
+
+static enum err_code ends_take_place(struct column_reader *r, struct column_place at,
+                                     int64_t mint_ms, int64_t maxt_ms, bool rises, bool *known,
+                                     struct err *err)
+{
+    struct block_place *place = &r->blocks[at.block];
+    struct chunk_refs refs;
+    struct chunk_ref ref;
+    enum err_code rc = find_refs(place, at.id, &refs, err);
+    while (!rc && *known && next_chunk(place, &refs, mint_ms, maxt_ms, &ref, &rc, err))
+        rc = ends_take_chunk(r, at.block, &ref, rises, known, err);
+    return rc ? err_context(err, "samples of series %" PRIu32, at.id) : ERR_OK;
+}
+
+/* The idx-th value of the n_chunks chunks. Decodes behind r->v[r->n], where it must not be at the ends of one. */
+static enum err_code value_at(struct column_reader *r, size_t n_chunks, size_t idx, double *v,
+                              struct err *err)
+{
+    size_t k = 0;
+    for (; k + 1 < n_chunks && idx >= r->chunks[k].ref.meta.n; k++) idx -= r->chunks[k].ref.meta.n;
+    const struct chunk_ref *ref = &r->chunks[k].ref;
+    struct block_place *place = &r->blocks[r->chunks[k].block];
+    *v = idx ? ref->meta.last : ref->meta.first;
+    if (!idx || idx == ref->meta.n - 1) return ERR_OK;
+    struct bytes item;
+    enum err_code rc = block_chunk_item(place->b, &place->chunks, ref, &item, err);
+    if (!rc) rc = reserve_values(r, ref->meta.n, err);
+    if (rc) return rc;
+    double *to = r->v + r->n;
+    rc = ref->family ? family_decode(item, ref->meta.n, ref->member, to, err)
+                     : values_decode(item, ref->meta.n, to, err);
+    if (rc) return page_cursor_context(&place->b->file, &place->chunks.chunks, err);
+    *v = to[idx];
+    return ERR_OK;
+}
+
+enum err_code column_reader_ends(struct column_reader *r, const struct column_place *places,
+                                 size_t n_places, int64_t mint_ms, int64_t maxt_ms, bool rises,
+                                 struct float_column *out, bool *known, struct err *err)
+{
+    enum err_code rc = ERR_OK;
+    r->n = 0;
+    r->n_runs = 0;
+    r->direct = NULL;
+    *known = true;
+    *out = (struct float_column){0};
+    for (size_t i = 0; i < n_places && !rc && *known; i++)
+        rc = ends_take_place(r, places[i], mint_ms, maxt_ms, rises, known, err);
+    if (rc || !*known || !r->n) return rc;
+    size_t n_chunks = r->n_runs, skip = 0;
+    rc = reserve_values(r, 0, err);
+    if (!rc) rc = take_times(r, mint_ms, maxt_ms, out, &skip, err);
+    if (rc || !out->n) return rc;
+    double first = 0, last = 0;
+    rc = value_at(r, n_chunks, skip, &first, err);
+    if (!rc) rc = value_at(r, n_chunks, skip + out->n - 1, &last, err);
+    if (rc) return rc;
+    r->v[skip] = first;
+    r->v[skip + out->n - 1] = last;
+    out->v = r->v + skip;
+    return ERR_OK;
 }

@@ -33,6 +33,12 @@ MUST_USE enum err_code column_reader_floats(struct column_reader *r,
                                             const struct column_place *places, size_t n_places,
                                             int64_t mint_ms, int64_t maxt_ms,
                                             struct float_column *out, bool *plain, struct err *err);
+/* As column_reader_floats, but of the values only the first and the last are there, v[0] and v[n - 1]: chunks in between
+ * are not read. *known false: that will not do, as a value may be NaN, or (rises) less than the one before. */
+MUST_USE enum err_code column_reader_ends(struct column_reader *r,
+                                          const struct column_place *places, size_t n_places,
+                                          int64_t mint_ms, int64_t maxt_ms, bool rises,
+                                          struct float_column *out, bool *known, struct err *err);
 /* The newest sample in [mint_ms, maxt_ms], as far as statistics and times tell it without a look at values. */
 struct newest_sample {
     bool known; /* false: read the samples */

@@ -1,6 +1,8 @@
 /* tests/storage/test_column_reader.c: columns in place, and labels as numbers, against block_read and block_labels. */
 #include "storage/column_reader.h"
 
+#include <math.h>
+
 #include "storage/family.h"
 #include "storage/label_reader.h"
 #include "tests/storage/gen_block.h"
@@ -13,7 +15,7 @@ struct fixture {
     struct gen_set set; /* odd series of the first block */
     struct block *blocks[BLOCKS + 1];
     struct err err;
-    size_t n_newest; /* known without samples */
+    size_t n_newest, n_ends; /* known without samples */
 };
 
 static struct block *open_block(struct fixture *f, struct block_writer *w, struct ulid ulid)
@@ -76,7 +78,7 @@ static struct block *families_block(struct fixture *f, struct rng *rng, size_t f
 static void fixture_init(struct fixture *f, struct rng *rng)
 {
     char path[512];
-    f->n_newest = 0;
+    f->n_newest = f->n_ends = 0;
     test_env_init(&f->e);
     CHECK_OK(page_cache_new(&f->e.env, 256 << 10, &f->cache, &f->err), &f->err);
     for (size_t i = 0; i < BLOCKS; i++) f->blocks[i] = families_block(f, rng, i * (SAMPLES + 10));
@@ -119,6 +121,22 @@ static void check_read(struct fixture *f, struct column_reader *r,
             CHECK(memcmp(column.t_ms, want.t_ms, want.n * 8) == 0);
             CHECK(memcmp(column.v, want.v, want.n * 8) == 0);
         }
+    }
+    for (int k = 0; k < 2; k++) {
+        struct float_column ends;
+        bool known;
+        CHECK_OK(
+            column_reader_ends(r, places, n_places, mint_ms, maxt_ms, k, &ends, &known, &f->err),
+            &f->err);
+        if (!known) continue;
+        f->n_ends++;
+        CHECK_U64(ends.n, want.n);
+        if (!want.n) continue;
+        CHECK(!want.h && memcmp(ends.t_ms, want.t_ms, want.n * 8) == 0);
+        CHECK_SAME_DOUBLE(ends.v[0], want.v[0]);
+        CHECK_SAME_DOUBLE(ends.v[want.n - 1], want.v[want.n - 1]);
+        for (size_t i = 0; i < want.n; i++)
+            CHECK(!isnan(want.v[i]) && !(k && i && want.v[i] < want.v[i - 1]));
     }
     for (int k = 0; k < 2; k++) {
         struct newest_sample newest;
@@ -170,6 +188,7 @@ static void test_columns(void **state)
         }
         CHECK(n_plain > 0);
         CHECK(f.n_newest > 100);
+        CHECK(f.n_ends > 100);
         /* Times that go back are not for columns. */
         struct column_place back[BLOCKS] = {{1, 3}, {0, 3}};
         struct float_column column;
