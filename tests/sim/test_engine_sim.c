@@ -677,7 +677,7 @@ static void sim_step(struct sim *sim)
         sim_delete(sim);
     else if (dice < 615)
         sim_clean(sim);
-    else if (dice < 616)
+    else if (dice < 618)
         sim_remove_tenant(sim);
     else if (dice < 795)
         must_unless_hurt(sim, engine_commit(sim->engine, &sim->err));
