@@ -18,6 +18,7 @@
 struct estimator {
     struct query_source *source;
     bool coarse; /* all of the tenant's series instead of the matching ones */
+    bool keeps;  /* in the nodes' stats, where they have some */
     struct err *err;
 };
 
@@ -62,6 +63,7 @@ static enum err_code estimate_args(struct estimator *e, const struct plan *plan,
         if (rc) return rc;
         out->samples += arg.samples;
         out->work += arg.work;
+        out->made += arg.made;
         if (arg.series > out->series) out->series = arg.series;
         if (arg.points > out->points) out->points = arg.points;
     }
@@ -91,21 +93,22 @@ static enum err_code estimate(struct estimator *e, const struct plan *plan, stru
     bool selects = plan->kind == PLAN_SELECT || plan->kind == PLAN_SELECT_RANGE;
     enum err_code rc = selects ? estimate_selector(e, plan, out) : estimate_args(e, plan, out);
     if (!rc && !selects) finish(plan, out);
-    if (!rc && plan->stats) plan->stats->cost = *out;
+    if (!rc) out->made += out->points;
+    if (!rc && e->keeps && plan->stats) plan->stats->cost = *out;
     return rc;
 }
 
 enum err_code cost_estimate(struct query_source *source, const struct plan *plan,
                             struct plan_cost *out, struct err *err)
 {
-    struct estimator e = {source, false, err};
+    struct estimator e = {.source = source, .keeps = true, .err = err};
     return estimate(&e, plan, out);
 }
 
 double cost_seconds(const struct plan_cost *cost)
 {
     return cost->samples * SECONDS_PER_SAMPLE + cost->work * SECONDS_PER_LOOK +
-           cost->points * SECONDS_PER_POINT;
+           cost->made * SECONDS_PER_POINT;
 }
 
 /* All points of the result are held in the end, if nothing in between drops some. */
@@ -140,7 +143,7 @@ enum err_code cost_check(struct query_source *source, const struct plan *plan,
                          const struct query_limits *limits, struct str tenant,
                          struct query_progress *progress, struct err *err)
 {
-    struct estimator e = {source, true, err};
+    struct estimator e = {.source = source, .coarse = true, .err = err};
     struct plan_cost cost;
     double reached = 0, allowed;
     enum query_limit limit = LIMIT_NONE;

@@ -13,6 +13,7 @@ struct plan_cost {
     double samples; /* read */
     double work;    /* samples looked at: those of a window at each step */
     double points;  /* that it yields, at most */
+    double made;    /* points of all nodes */
 };
 
 /* Estimates the tree; the costs of single nodes go into their stats, where they have some. Sources that cannot estimate

@@ -443,6 +443,11 @@ static void test_explain(void **state)
         .path = "query",
         .query = "query=sum(rate(reqs_total%5B5m%5D))%20%3E%200&time=600&explain=1");
     f.ops.estimate = estimate_many;
+    /* What a check of limits estimates from the totals is not what is shown. */
+    ask(&f, &(struct ask){.path = "query", .query = "query=up&time=0&explain=1"});
+    struct str body = str_from_bytes(buf_bytes(&f.fake.body));
+    CHECK(memmem(body.p, body.len, "\"series\":100000,", 16) != NULL);
+    answer_release(&f);
     CHECK_DATA(&f,
                "{\"resultType\":\"matrix\",\"result\":[],\"explain\":{\"node\":"
                "\"select\",\"expr\":\"up\",\"steps\":2," ESTIMATED(
