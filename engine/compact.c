@@ -129,7 +129,8 @@ static void close_sources(struct job *job)
 static enum err_code check_space(const struct job *job, struct err *err)
 {
     struct engine *e = job->t->engine;
-    uint64_t need = e->config.wal_segment_bytes, space, total;
+    /* On a full disk no write is taken, and what a merge frees, of deleted samples say, is needed. */
+    uint64_t need = disk_room_full(&e->room) ? 0 : e->config.wal_segment_bytes, space, total;
     for (size_t i = 0; i < job->n; i++) need += block_info(job->held[i])->file_bytes;
     enum err_code rc = io_disk_space(e->env.io, job->t->blocks_dir, &space, &total, err);
     if (rc || space >= need) return rc;

@@ -259,6 +259,30 @@ static void test_failed_sync(void **state)
     }
 }
 
+/* Merging takes place in the reserve, so that deletes make room: the log, which grows no more, needs none besides. */
+static void test_merge_on_full_disk(void **state)
+{
+    (void)state;
+    struct full x;
+    struct engine_compact_options options = {.level = 3};
+    struct engine_compact_report report;
+    full_open(&x, RESERVE_BYTES);
+    for (int i = 0; i < 6; i++) {
+        for (int k = 0; k < 20; k++) CHECK_OK(try_write(&x), &x.f.err);
+        CHECK_OK(engine_flush(x.f.engine, NULL, &x.f.err), &x.f.err);
+    }
+    CHECK_OK(engine_close(x.f.engine, false, &x.f.err), &x.f.err);
+    occupy(&x, 0);
+    x.f.config.wal_segment_bytes = 16 * MIB;
+    CHECK_OK(engine_open(&x.f.env, &x.f.config, &x.f.engine, &x.f.err), &x.f.err);
+    x.t = fixture_tenant(&x.f, "default");
+    check_full(&x);
+    CHECK_OK(engine_compact(x.f.engine, NULL, &options, &report, &x.f.err), &x.f.err);
+    CHECK(report.jobs > 0);
+    check_full(&x);
+    full_close(&x);
+}
+
 /* A disk that cannot be read: queries of the block fail and name the file; the head answers, writes go on, and it is over
  * when the disk is well. */
 static void test_failed_read(void **state)
@@ -301,6 +325,7 @@ int main(void)
         cmocka_unit_test(test_start_takes_the_reserve),
         cmocka_unit_test(test_no_reserve),
         cmocka_unit_test(test_size),
+        cmocka_unit_test(test_merge_on_full_disk),
         cmocka_unit_test(test_failed_sync),
         cmocka_unit_test(test_failed_read),
     };
