@@ -13,6 +13,7 @@
 #define CRC_BYTES 4u
 #define FILE_BYTES_MAX ((size_t)1 << 30)
 #define QUIET_NS (INT64_C(60) * 1000000000)
+#define RETRY_NS (INT64_C(15) * 1000000000) /* on a full disk, say */
 /* Large ones are written less often: a fiftieth of the time. */
 #define PAUSE_FACTOR 50
 
@@ -234,7 +235,7 @@ void catalog_keep(struct catalog *c, bool closing)
     if (due) {
         int64_t now_ns = clock_mono_ns(env->clock);
         k->kept_ns = begun_ns;
-        k->pause_ns = (now_ns - begun_ns) * PAUSE_FACTOR;
+        k->pause_ns = MAX_OF((now_ns - begun_ns) * PAUSE_FACTOR, rc ? RETRY_NS : 0);
         metric_inc(rc ? k->failures : k->written);
         if (rc)
             log_msg(env->log, LOG_WARN, "no snapshot of the catalog; it is tried again",
