@@ -1113,8 +1113,8 @@ static enum err_code delete_tenant(struct catalog *c, uint64_t incarnation, int6
 {
     /* Children first: the tenant's row is what they refer to. */
     static const char *const statements[] = {
-        "INSERT INTO deleted_tenants (incarnation, name, deleted_ms, files_gone)"
-        " SELECT incarnation, name, ?2, 0 FROM tenants WHERE incarnation = ?1",
+        ("INSERT INTO deleted_tenants (incarnation, name, deleted_ms, files_gone)"
+         " SELECT incarnation, name, ?2, 0 FROM tenants WHERE incarnation = ?1"),
         "DELETE FROM blocks WHERE incarnation = ?1", "DELETE FROM metadata WHERE incarnation = ?1",
         "DELETE FROM tombstones WHERE incarnation = ?1",
         "DELETE FROM tenants WHERE incarnation = ?1"};
