@@ -7,6 +7,68 @@
 
 #define POINTS_PER_CHECK 512 /* points between two looks at how much has gathered */
 
+/* The texts of times that many series share: a range query's steps. */
+#define TIME_BYTES 32 /* the longest, and its length in the last */
+struct time_texts {
+    const int64_t *t_ms; /* NULL: none */
+    struct buf texts;    /* TIME_BYTES each */
+};
+
+/* Makes them when there is reason to think that others have these times as well. False: print them one by one. */
+static bool times_prepare(struct time_texts *times, const struct result_series *s)
+{
+    if (times->t_ms == s->t_ms) return true;
+    if (times->t_ms) return false; /* of most series it is the grid */
+    struct buf one;
+    buf_init(&one, MEM_QUERY);
+    for (size_t i = 0; i < s->n; i++) {
+        buf_reset(&one);
+        json_time(&one, s->t_ms[i]);
+        uint8_t *p = buf_reserve(&times->texts, TIME_BYTES);
+        if (!p || one.failed || one.len >= TIME_BYTES) break;
+        memcpy(p, one.p, one.len);
+        p[TIME_BYTES - 1] = (uint8_t)one.len;
+        times->texts.len += TIME_BYTES;
+    }
+    buf_release(&one);
+    if (times->texts.len == s->n * TIME_BYTES) times->t_ms = s->t_ms;
+    return times->t_ms != NULL;
+}
+
+/* Room is asked for once a point: [time,"value"], */
+#define FLOAT_BYTES_MAX (TIME_BYTES + NUMBER_BYTES_MAX + 8)
+
+static bool put_floats(struct api_call *call, const struct result_series *s,
+                       struct time_texts *times)
+{
+    bool prepared = s->n > 1 && times_prepare(times, s);
+    buf_text(&call->out, STR(",\"values\":["));
+    for (size_t i = 0; i < s->n; i++) {
+        if (!prepared) {
+            buf_u8(&call->out, '[');
+            json_time(&call->out, s->t_ms[i]);
+        }
+        uint8_t *from = buf_reserve(&call->out, FLOAT_BYTES_MAX), *p = from;
+        if (!p) return api_part(call);
+        if (prepared) {
+            const uint8_t *text = times->texts.p + i * TIME_BYTES;
+            *p++ = '[';
+            memcpy(p, text, TIME_BYTES);
+            p += text[TIME_BYTES - 1];
+        }
+        *p++ = ',';
+        *p++ = '"';
+        p += number_print_value((char *)p, s->v[i]);
+        *p++ = '"';
+        *p++ = ']';
+        if (i + 1 < s->n) *p++ = ',';
+        call->out.len += (size_t)(p - from);
+        if (i % POINTS_PER_CHECK == 0 && !api_part(call)) return false;
+    }
+    buf_u8(&call->out, ']');
+    return true;
+}
+
 static bool put_points(struct api_call *call, const struct result_series *s, bool histograms)
 {
     bool first = true;
@@ -30,12 +92,18 @@ static bool put_points(struct api_call *call, const struct result_series *s, boo
     return true;
 }
 
-static bool put_matrix_series(struct api_call *call, const struct result_series *s)
+static bool put_matrix_series(struct api_call *call, const struct result_series *s,
+                              struct time_texts *times)
 {
     size_t n_histograms = 0;
     for (size_t i = 0; s->h && i < s->n; i++) n_histograms += s->h[i] != NULL;
     buf_text(&call->out, STR("{\"metric\":"));
     json_labels(&call->out, s->labels);
+    if (!n_histograms && s->n) {
+        if (!put_floats(call, s, times)) return false;
+        buf_u8(&call->out, '}');
+        return true;
+    }
     if (n_histograms < s->n && !put_points(call, s, false)) return false;
     if (n_histograms && !put_points(call, s, true)) return false;
     buf_u8(&call->out, '}');
@@ -61,15 +129,18 @@ static bool put_vector_element(struct api_call *call, const struct result_series
 static void put_series(struct api_call *call, const struct query_result *result, size_t limit)
 {
     size_t n = limit ? MIN_OF(limit, result->n_series) : result->n_series;
+    struct time_texts times = {0};
+    buf_init(&times.texts, MEM_QUERY);
     buf_u8(&call->out, '[');
     for (size_t i = 0; i < n; i++) {
         if (i) buf_u8(&call->out, ',');
         bool fine = result->type == VALUE_MATRIX
-                        ? put_matrix_series(call, &result->series[i])
+                        ? put_matrix_series(call, &result->series[i], &times)
                         : put_vector_element(call, &result->series[i], result->t_ms);
-        if (!fine || !api_part(call)) return;
+        if (!fine || !api_part(call)) break;
     }
-    buf_u8(&call->out, ']');
+    buf_u8(&call->out, ']'); /* of no use, and no harm, when nobody listens any more */
+    buf_release(&times.texts);
 }
 
 void api_put_result(struct api_call *call, const struct query_result *result, size_t limit)

@@ -17,6 +17,9 @@ struct collector {
     struct query_result *result;
     struct grid grid;
     const int64_t *grid_times; /* shared by all series that have a point at every step */
+    /* Neighbours often lack the same steps: then they share these. */
+    uint64_t *some_present; /* NULL: not made yet */
+    const int64_t *some_times;
     size_t cap;
 };
 
@@ -80,6 +83,26 @@ static enum err_code collect_histograms(struct collector *c, const struct eval_s
     return ERR_OK;
 }
 
+/* The times of a series that has points at n of the steps. */
+static enum err_code some_times(struct collector *c, const struct eval_series *s, size_t n,
+                                const int64_t **out, struct err *err)
+{
+    size_t n_words = bitmap_words(c->grid.n), bytes = n_words * sizeof(*s->present);
+    if (c->some_present && memcmp(c->some_present, s->present, bytes) == 0) {
+        *out = c->some_times;
+        return ERR_OK;
+    }
+    if (!c->some_present) c->some_present = EVAL_ARRAY(c->eval, uint64_t, n_words);
+    if (!c->some_present) return eval_no_memory(c->eval, err);
+    int64_t *t_ms = ARENA_ARRAY(&c->result->arena, int64_t, n);
+    if (!t_ms) return result_no_memory(c->result, err);
+    size_t k = 0;
+    BITMAP_EACH(step, s->present, c->grid.n) t_ms[k++] = c->grid_times[step];
+    memcpy(c->some_present, s->present, bytes);
+    *out = c->some_times = t_ms;
+    return ERR_OK;
+}
+
 static enum err_code collect_series(struct collector *c, const struct eval_series *s,
                                     struct err *err)
 {
@@ -93,15 +116,10 @@ static enum err_code collect_series(struct collector *c, const struct eval_serie
         out.t_ms = c->grid_times;
         memcpy(v, s->v, n * sizeof(*v));
     } else {
-        int64_t *t_ms = ARENA_ARRAY(arena, int64_t, n);
-        if (!t_ms) return result_no_memory(c->result, err);
+        enum err_code rc = some_times(c, s, n, &out.t_ms, err);
+        if (rc) return rc;
         size_t k = 0;
-        BITMAP_EACH(step, s->present, c->grid.n)
-        {
-            t_ms[k] = c->grid_times[step];
-            v[k++] = s->v[step];
-        }
-        out.t_ms = t_ms;
+        BITMAP_EACH(step, s->present, c->grid.n) v[k++] = s->v[step];
     }
     enum err_code rc = s->h ? collect_histograms(c, s, n, &out.h, err) : ERR_OK;
     if (!rc) rc = collect_labels(c, s->labels, s->drop_name, &out.labels, err);
