@@ -20,9 +20,9 @@ enum wal_type {
     WAL_METADATA = 5,
     WAL_TOMBSTONE = 6,
     WAL_CHECKPOINT = 7,
-    WAL_TIME = 8,    /* when what follows was appended; of no tenant */
-    WAL_PAD = 9,     /* what a restore of one tenant makes of the others' records: nothing */
-    WAL_TENANT = 10, /* a tenant came to be: for an archive, which has no catalog */
+    WAL_TIME = 8,     /* when what follows was appended; of no tenant */
+    WAL_PAD = 9,      /* what a restore of one tenant makes of the others' records: nothing */
+    WAL_TENANT = 10,  /* a tenant came to be: for an archive, which has no catalog */
     WAL_STARTED = 11, /* samples with start timestamps */
     WAL_TYPE_LAST = WAL_STARTED
 };
