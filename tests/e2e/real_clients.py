@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """The main job with real clients: node exporter -> Prometheus agent -> quipud, beside a Prometheus that receives the
-same remote write. quipu's range answers must equal the reference's, before and after kill -9.
+same remote write. quipu's range answers must equal the reference's, before and after kill -9. With --v2 the agent (of the
+folder of --reference, 3.x) sends quipu remote write 2.0, and a vmagent from there, if any, sends zstd bodies.
 """
 import argparse
 import math
@@ -47,10 +48,38 @@ scrape_configs:
     static_configs: [{{targets: ["127.0.0.1:{quipu}"]}}]
 remote_write:
   - url: http://127.0.0.1:{quipu}/api/v1/write
-    queue_config: {{batch_send_deadline: 500ms, min_backoff: 100ms}}
+    queue_config: {{batch_send_deadline: 500ms, min_backoff: 100ms}}{message}
   - url: http://127.0.0.1:{reference}/api/v1/write
     queue_config: {{batch_send_deadline: 500ms, min_backoff: 100ms}}
 """
+
+
+V2 = """
+    protobuf_message: io.prometheus.write.v2.Request
+    send_exemplars: true
+"""
+
+VMAGENT = """
+global: {{scrape_interval: 1s}}
+scrape_configs:
+  - job_name: vmagent
+    static_configs: [{{targets: ["127.0.0.1:{node}"]}}]
+"""
+
+
+def metric_sum(client, name):
+    """The sum of a metric in /metrics of a process, over its labels."""
+    return sum(float(line.rsplit(" ", 1)[1]) for line in client.request("GET", "/metrics")[1].decode().splitlines()
+               if line.startswith((name + " ", name + "{")))
+
+
+def check_sender(port, problems, sent, bad):
+    """What a sender says of its sending, before it ends: something, and nothing lost, refused or repeated."""
+    client = qc.Client(port)
+    if not metric_sum(client, sent):
+        problems.append("%s is 0" % sent)
+    problems += ["%s is not 0" % name for name in bad if metric_sum(client, name)]
+    client.close()
 
 
 def keyed(result):
@@ -126,16 +155,34 @@ def compare_all(quipu, reference, start, end):
     return points, problems
 
 
+def start_vmagent(tools, folder, ports):
+    """None when there is none."""
+    binary = os.path.join(tools or "", "vmagent")
+    if not os.path.exists(binary):
+        print("no vmagent beside the reference: left out", flush=True)
+        return None
+    return qc.Process([binary, "-promscrape.config=" + os.path.join(folder, "vmagent.yml"),
+                       "-remoteWrite.url=http://127.0.0.1:%d/api/v1/write" % ports["quipu"],
+                       "-remoteWrite.headers=X-Scope-OrgID:vmagent",   # not among what is compared
+                       "-remoteWrite.tmpDataPath=" + os.path.join(folder, "vmagent"),
+                       "-httpListenAddr=127.0.0.1:%d" % ports["vmagent"]],
+                      os.path.join(folder, "vmagent.log"), ports["vmagent"], "/health")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quipud", required=True)
     parser.add_argument("--seconds", type=int, default=75, help="how long the agent writes")
     parser.add_argument("--reference", help="folder with another prometheus to compare with")
+    parser.add_argument("--v2", action="store_true", help="the agent sends quipu remote write 2.0")
     o = parser.parse_args()
     folder = tempfile.mkdtemp(prefix="quipu-e2e-")
-    ports = {name: qc.free_port() for name in ("node", "reference", "quipu", "agent")}
+    ports = {name: qc.free_port() for name in ("node", "reference", "quipu", "agent", "vmagent")}
+    sender_problems = []
     with open(os.path.join(folder, "agent.yml"), "w") as f:
-        f.write(AGENT.format(**ports))
+        f.write(AGENT.format(message=V2.rstrip() if o.v2 else "", **ports))
+    with open(os.path.join(folder, "vmagent.yml"), "w") as f:
+        f.write(VMAGENT.format(**ports))
     with open(os.path.join(folder, "reference.yml"), "w") as f:
         f.write("{}\n")
     log = lambda name: os.path.join(folder, name + ".log")
@@ -156,20 +203,38 @@ def main():
             quipud.wait_ready()
             reference = qc.Client(ports["reference"])
             quipu = qc.Client(ports["quipu"])
-            agent = qc.Process([tool("prometheus"), "--enable-feature=agent",
+            agent = qc.Process(([prometheus, "--agent"] if o.v2 else [tool("prometheus"), "--enable-feature=agent"]) + [
                                 "--config.file=" + os.path.join(folder, "agent.yml"),
                                 "--storage.agent.path=" + os.path.join(folder, "agent"),
                                 "--web.listen-address=" + listen("agent")], log("agent"), ports["agent"])
+            vmagent = None
             try:
                 agent.wait_ready()
                 wait_for("data in both servers", 60, lambda: all(
                     len(c.query('up == 1', time.time())) == 3 for c in (quipu, reference)))
                 began = time.time()
+                if o.v2:
+                    vmagent = start_vmagent(o.reference, folder, ports)
                 while time.time() - began < o.seconds:
                     for handler in ("status/buildinfo", "labels", "query?query=up"):   # work for the histograms
                         reference.get_json("/api/v1/" + handler)
                     time.sleep(0.2)
+                if o.v2:
+                    check_sender(ports["agent"], sender_problems, "prometheus_remote_storage_samples_total",
+                                 ["prometheus_remote_storage_samples_failed_total",
+                                  "prometheus_remote_storage_samples_dropped_total",
+                                  "prometheus_remote_storage_histograms_failed_total"])
+                if vmagent:
+                    check_sender(ports["vmagent"], sender_problems, "vmagent_remotewrite_requests_total",
+                                 ["vmagent_remotewrite_packets_dropped_total",
+                                  "vmagent_remotewrite_retries_count_total"])
+                    its = qc.Client(ports["quipu"], tenant="vmagent")
+                    if not its.query('up{job="vmagent"} == 1', time.time()):
+                        sender_problems.append("nothing of vmagent's came")
+                    its.close()
             finally:
+                if vmagent:
+                    vmagent.kill()
                 # The agent sends what it has before it ends, staleness markers included.
                 if agent.terminate() != 0:
                     sys.exit("the agent failed:\n" + agent.tail())
@@ -181,6 +246,7 @@ def main():
             end = start + span + 5
             print("compared while running:", flush=True)
             points, problems = compare_all(quipu, reference, start, end)
+            problems += sender_problems
             before = {e: quipu.query_range(e, start, end, 1) for e in EXPRESSIONS}
             quipud.kill()
             quipu.close()

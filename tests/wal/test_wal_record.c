@@ -87,6 +87,36 @@ static void test_samples_roundtrip(void **state)
     }
 }
 
+/* A record of samples with start timestamps as the first version wrote it: every later build must read it. */
+static void test_golden_started(void **state)
+{
+    (void)state;
+    static const uint8_t golden[] = {0x07, 0x03, 0x00, 0x14, 0x02, 0x02, 0x00, 0xd0,
+                                     0x0f, 0x00, 0x00, 0x00, 0x00, 0xe8, 0x07, 0x00,
+                                     0x11, 0x0a, 0x02, 0x04, 0xe0, 0x3f};
+    uint64_t id[] = {10, 11, 12};
+    int64_t t_ms[] = {1000, 1000, 1000}, st_ms[] = {0, 500, 500};
+    double v[] = {1, 2, 0.5};
+    struct wal_samples in = {7, 3, id, t_ms, v, st_ms}, out;
+    struct buf buf;
+    struct arena arena;
+    struct err err;
+    buf_init(&buf, MEM_WAL);
+    arena_init(&arena, MEM_WAL, 0);
+    wal_encode_samples(&buf, &in);
+    CHECK_BYTES(buf_bytes(&buf), bytes_of(golden, sizeof(golden)));
+    CHECK_OK(wal_decode_started(bytes_of(golden, sizeof(golden)), &arena, &out, &err), &err);
+    CHECK_U64(out.n, 3);
+    for (size_t i = 0; i < out.n; i++) {
+        CHECK_U64(out.id[i], id[i]);
+        CHECK_I64(out.t_ms[i], t_ms[i]);
+        CHECK_I64(out.st_ms[i], st_ms[i]);
+        CHECK_SAME_DOUBLE(out.v[i], v[i]);
+    }
+    arena_release(&arena);
+    buf_release(&buf);
+}
+
 static void test_blobs_roundtrip(void **state)
 {
     (void)state;
@@ -183,9 +213,8 @@ static void test_hostile(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_samples_roundtrip),
-        cmocka_unit_test(test_blobs_roundtrip),
-        cmocka_unit_test(test_is_small),
+        cmocka_unit_test(test_samples_roundtrip), cmocka_unit_test(test_golden_started),
+        cmocka_unit_test(test_blobs_roundtrip),   cmocka_unit_test(test_is_small),
         cmocka_unit_test(test_hostile),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
