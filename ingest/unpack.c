@@ -17,7 +17,8 @@ enum err_code unpack_kind_of(struct str encoding, enum unpack_kind *kind, struct
     *kind = UNPACK_NONE;
     if (!encoding.len) return ERR_OK;
     for (size_t i = 0; i < COUNT_OF(NAMES); i++) {
-        if (encoding.len != strlen(NAMES[i]) || strncasecmp(encoding.p, NAMES[i], encoding.len))
+        if (encoding.len != strlen(NAMES[i]) ||
+            strncasecmp(encoding.p, NAMES[i], encoding.len) != 0)
             continue;
         *kind = (enum unpack_kind)i;
         return ERR_OK;

@@ -101,9 +101,12 @@ static enum err_code store_server(struct import_target *t, struct bytes message,
         struct bytes body = buf_bytes(&t->packed);
         rc = client_ask(t->client, t->url, &body, &t->answer, err);
         if (!is_passing(rc, t->answer.status)) break;
-        if (clock_mono_ns(clock) >= until_ns) return rc ? rc : refuse(t, err);
+        /* A server that was never there is a typing error rather than one that restarts. */
+        bool never = rc == ERR_IO && !t->n_messages;
+        if (never || clock_mono_ns(clock) >= until_ns) return rc ? rc : refuse(t, err);
         usleep(pause_us);
     }
+    t->n_messages += !rc;
     if (rc || t->answer.status / 100 == 2) return rc;
     if (t->answer.status != 400) return refuse(t, err);
     note_refusal(t); /* the rest of it was stored */
