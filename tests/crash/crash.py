@@ -5,10 +5,12 @@ deleted stays deleted, and nothing is there that nobody sent.
 Each round starts quipud on the same data, lets writers send batches (new samples, late ones, repeats of what was
 not answered, values written anew) and delete ranges of their series while flushes, compactions and clean-ups of
 tombstones are asked for, kills it after a random time (often in replay, or just after one of these was asked for, so
-that it dies in the middle of a block or of the catalog's transaction), starts it again, and compares what it holds with the model. Every random choice comes from
---seed; the moments of the kernel do not.
+that it dies in the middle of a block or of the catalog's transaction), starts it again, and compares what it holds with the model. With --quipu backups are taken
+meanwhile, killed as well, and restored (backups.py). Every random choice comes from --seed; the moments of the
+kernel do not.
 """
 import argparse
+import json
 import os
 import random
 import shutil
@@ -20,6 +22,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "e2e"))
 import quipu_client as qc
+from backups import Backups
 
 T0 = 1_700_000_000_000  # ms; all samples are from here on
 SERIES_PER_WRITER = 20
@@ -68,6 +71,7 @@ class Writer:
                        for s in range(SERIES_PER_WRITER)]
         self.k = 0                  # next time, in seconds after T0
         self.may = {}               # (series, t_ms) -> set of values that may be seen (None: absent)
+        self.sent = {}              # (series, t_ms) -> all values ever sent, in order
         self.pending = None         # batch without an answer
         self.answered = 0
         self.problems = []
@@ -105,6 +109,10 @@ class Writer:
     def expect(self, key, value, answered):
         """A write is about to be sent, or was answered."""
         covered = self.covered(key)
+        if not answered:
+            sent = self.sent.setdefault(key, [])
+            if not sent or sent[-1] != value:
+                sent.append(value)
         may = self.may.setdefault(key, {None})
         if covered == "surely":
             may.add(None)
@@ -136,6 +144,20 @@ class Writer:
         elif status != 503:
             self.problems.append("delete answered %d: %s" % (status, text[:300]))
 
+    def send(self, client, batch):
+        """By remote write, or as an import of JSON lines."""
+        by_series = {}
+        for s, t, v in batch:
+            by_series.setdefault(s, []).append((t, v))
+        if self.rng.random() < 0.8:
+            return client.write(b"".join(qc.encode_series(self.labels[s], samples)
+                                         for s, samples in sorted(by_series.items())))
+        lines = "".join(json.dumps({
+            "metric": {"__name__": "crash", "writer": self.name, "series": str(s)},
+            "values": [v for _, v in samples], "timestamps": [t for t, _ in samples]}) + "\n"
+            for s, samples in sorted(by_series.items()))
+        return client.request("POST", "/api/v1/import", lines.encode())
+
     def run(self, stop):
         client = qc.Client(self.port, self.tenant, timeout=10)
         while not stop.is_set():
@@ -148,13 +170,8 @@ class Writer:
             for s, t, v in batch:
                 self.expect((s, t), v, False)
             self.pending = batch
-            body = b""
-            for s in range(SERIES_PER_WRITER):
-                samples = [(t, v) for s2, t, v in batch if s2 == s]
-                if samples:
-                    body += qc.encode_series(self.labels[s], samples)
             try:
-                status, text = client.write(body)
+                status, text = self.send(client, batch)
             except (OSError, qc.http.client.HTTPException):
                 for s, t, v in batch:           # a clean-up may have begun meanwhile
                     self.expect((s, t), v, False)
@@ -169,9 +186,9 @@ class Writer:
                 break
         client.close()
 
-    def check(self, since_ms):
-        """Compares all samples from since_ms on; an unanswered sample that is found (or not) stays so."""
-        client = qc.Client(self.port, self.tenant, timeout=60)
+    def read(self, port, since_ms=T0):
+        """All samples that a server has from since_ms on."""
+        client = qc.Client(port, self.tenant, timeout=60)
         end_ms = T0 + (self.k + 10) * 1000
         seen = {}
         expr = 'crash{writer="%s"}[%dms]' % (self.name, end_ms - since_ms + 1)
@@ -180,6 +197,11 @@ class Writer:
             for t, v in series["values"]:
                 seen[(s, round(t * 1000))] = float(v)
         client.close()
+        return seen
+
+    def check(self, since_ms):
+        """Compares all samples from since_ms on; an unanswered sample that is found (or not) stays so."""
+        seen = self.read(self.port, since_ms)
         for key, v in seen.items():
             may = self.may.get(key)
             if may is None:
@@ -252,6 +274,7 @@ def unfinished_blocks(folder):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quipud", required=True)
+    parser.add_argument("--quipu", help="path of quipu: backups, too")
     parser.add_argument("--rounds", type=int, default=200)
     parser.add_argument("--writers", type=int, default=4)
     parser.add_argument("--seed", type=int, default=int(time.time()))
@@ -269,6 +292,7 @@ def main():
     cleans = Cleans()
     writers = [Writer(i, o.seed, port, cleans) for i in range(o.writers)]
     operator = Operator(o.seed, port, cleans)
+    backups = Backups(o.quipu, o.quipud, o.seed, port, folder, writers) if o.quipu else None
     log = os.path.join(folder, "quipud.log")
     killed_early = killed_writing = checked = 0
     since = T0
@@ -287,10 +311,11 @@ def main():
         # the full checks for all.
         since = max(T0, T0 + (min(w.k for w in writers) - 300) * 1000)
         stop = threading.Event()
-        threads = [threading.Thread(target=w.run, args=(stop,)) for w in [*writers, operator]]
+        threads = [threading.Thread(target=w.run, args=(stop,)) for w in
+                   [*writers, operator, *([backups] if backups else [])]]
         for t in threads:
             t.start()
-        time.sleep(rng.random() * 1.5)
+        time.sleep(rng.random() * (3 if full else 1.5))
         if rng.random() < 0.5:                      # in a flush, a compaction, or what follows it
             threads.append(operator.ask_and_leave())
             time.sleep(rng.random() * rng.choice((0.002, 0.01, 0.05)))
@@ -299,7 +324,9 @@ def main():
         stop.set()
         for t in threads:
             t.join()
-        problems = operator.problems + [p for w in writers for p in w.problems]
+        if backups and full:
+            backups.check()
+        problems = operator.problems + (backups.problems if backups else []) + [p for w in writers for p in w.problems]
         if problems:
             print("\n".join(problems[:20]))
             print("round %d: %d problems, seed %d, data in %s" % (round_no, len(problems), o.seed, folder))
@@ -324,6 +351,10 @@ def main():
           "flushes, compactions and clean-ups done, %d comparisons: nothing lost, nothing invented, nothing returned"
           % (o.rounds, killed_early, killed_writing, answered, sum(w.n_deleted for w in writers), operator.done,
              operator.asked, checked))
+    if backups:
+        print(backups.summary())
+        if not backups.restores:
+            sys.exit("no backup was restored")
 
 
 if __name__ == "__main__":
