@@ -503,7 +503,7 @@ static size_t kind_of(const char *path)
 /* The name of a file, without what is after its first dot for blocks: texts name the block. */
 static bool names_file(const char *text, const char *path)
 {
-    char name[128];
+    char name[IO_PATH_BYTES];
     snprintf(name, sizeof(name), "%s", base_name(path));
     char *suffix = strstr(name, ".block");
     if (suffix) *suffix = 0;
