@@ -106,6 +106,7 @@ static enum err_code find_refs(struct block_place *place, uint32_t id, struct ch
                                struct err *err)
 {
     struct block *b = place->b;
+    *out = (struct chunk_refs){0};
     if (b->file.version == 1) return block_refs(b, &place->index, id, out, err);
     ASSERT(id < b->n_series);
     uint32_t group = id / BLOCK_GROUP_SERIES;

@@ -49,7 +49,7 @@ static void write_some(struct deletes *d, const char *tenant)
     struct tenant *t;
     CHECK_OK(engine_tenant(d->engine, str_of(tenant), true, &t, &d->err), &d->err);
     for (int i = 0; i < 5; i++) {
-        char text[8];
+        char text[16];
         snprintf(text, sizeof(text), "%d", i);
         struct label items[] = {{STR(LABEL_NAME), STR("m")}, {STR("i"), str_of(text)}};
         struct series *s[10];

@@ -220,7 +220,7 @@ static void test_the_generation_before_is_kept(void **state)
     int n_bad = 0;
     fixture_init(&f);
     for (int i = 0; i < 3; i++) {
-        char name[8];
+        char name[16];
         snprintf(name, sizeof(name), "t%d", i);
         CHECK_OK(catalog_tenant(f.c, str_of(name), 1, &t, &f.err), &f.err);
         catalog_keep(f.c, false);

@@ -817,7 +817,7 @@ static void bodies_are_shared(void **state)
     CHECK(inflight_bytes(&f) <= 75000);
     struct answer a;
     for (int i = 0; i < 4; i++) {
-        char name[16];
+        char name[24];
         snprintf(name, sizeof(name), "tenant-%d", i);
         int fd = client_connect(f.server);
         ask_as(fd, name, "/api/v1/echo", 4000, 4000); /* that of the last may still be there */
