@@ -41,9 +41,11 @@ ask() {
     curl -s "http://$address/api/v1/query" --data-urlencode 'query=count(count_over_time({__name__=~".+"}[1d]))'
 }
 
+# All within one window of two hours: one block.
+end_s=$(($(date +%s) / 7200 * 7200 - 60))
 begin
 expect 0 acknowledged "$quipu" bench ingest --server "http://$address" --connections 1 --instances 1 --series 400 \
-    --scrapes 40 --interval 15s
+    --scrapes 40 --interval 15s --end "$end_s"
 curl -s -X POST "http://$address/api/v1/admin/tsdb/flush" >/dev/null
 expect 3 'has .* open' "$quipu" verify "$data"
 expect 0 'good: 1 files' "$quipu" verify --server "http://$address"
