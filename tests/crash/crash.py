@@ -47,10 +47,16 @@ def random_value(rng):
 
 
 class Cleans:
-    """How many clean-ups of a tenant's tombstones were begun: from then on its deletes may be forgotten."""
+    """How many clean-ups of a tenant's tombstones were begun: from then on its deletes may be forgotten. And how many of
+    them are not over: one that is on its way may also forget a delete that comes now."""
 
     def __init__(self):
         self.begun = [0] * TENANTS
+        self.open = [0] * TENANTS
+
+    def now(self, tenant):
+        """To be remembered with a delete; None: it may be forgotten from the start."""
+        return None if self.open[tenant] else self.begun[tenant]
 
 
 class Writer:
@@ -133,7 +139,7 @@ class Writer:
         form = qc.urllib.parse.urlencode({
             "match[]": 'crash{writer="%s",series="%d"}' % (self.name, s),
             "start": "%.3f" % (from_ms / 1000), "end": "%.3f" % (to_ms / 1000)})
-        begun = self.cleans.begun[self.tenant_no]
+        begun = self.cleans.now(self.tenant_no)
         status, text = client.request("POST", "/api/v1/admin/tsdb/delete_series", form.encode(),
                                       {"Content-Type": "application/x-www-form-urlencoded"})
         if status == 204:
@@ -233,10 +239,15 @@ class Operator:
         path = self.rng.choice(("flush", "flush", "compact?level=%d" % self.rng.choice((1, 1, 2, 3)),
                                 "clean_tombstones"))
         client.tenant = "t%d" % tenant
-        if path == "clean_tombstones":
-            self.cleans.begun[tenant] += 1
         self.asked += 1
-        status, text = client.request("POST", "/api/v1/admin/tsdb/" + path)
+        cleans = path == "clean_tombstones"
+        if cleans:
+            self.cleans.open[tenant] += 1
+            self.cleans.begun[tenant] += 1
+        try:
+            status, text = client.request("POST", "/api/v1/admin/tsdb/" + path)
+        finally:                    # answered, or the server was killed
+            self.cleans.open[tenant] -= cleans
         self.done += status < 300
         # 404: a tenant that nobody has written to yet. 503: another flush is under way, or the server is stopping.
         if status >= 300 and status not in (404, 503):
@@ -253,7 +264,7 @@ class Operator:
 
     def ask_and_leave(self):
         """A call whose answer nobody waits for: the server is killed meanwhile."""
-        client = qc.Client(self.port, timeout=5)
+        client = qc.Client(self.port, timeout=60)
         thread = threading.Thread(target=self.swallow, args=(client,), daemon=True)
         thread.start()
         return thread
