@@ -162,6 +162,16 @@ static enum err_code settle_log(struct engine *e, struct err *err)
     return rc ? wal_commit(e->wal, err) : rc;
 }
 
+/* Finished segments first, which the next step would bring: a part that follows a gap is of no use. */
+static enum err_code archive_log(struct snapshot *s, struct err *err)
+{
+    struct engine *e = s->e;
+    enum err_code rc = ERR_OK;
+    uint64_t pos;
+    for (bool more = true; !rc && more;) rc = wal_archive(e->wal, e->archive_dir, &pos, &more, err);
+    return rc ? rc : wal_archive_part(e->wal, e->archive_dir, s->report->log_pos, err);
+}
+
 static enum err_code save_log(struct snapshot *s, struct err *err)
 {
     char dir[IO_PATH_BYTES];
@@ -170,8 +180,7 @@ static enum err_code save_log(struct snapshot *s, struct err *err)
     if (!rc) rc = settle_log(s->e, err);
     if (!rc)
         rc = wal_save(s->e->wal, dir, s->from_pos, s->report->log_pos, &s->report->log_bytes, err);
-    if (!rc && s->e->archive_dir)
-        rc = wal_archive_part(s->e->wal, s->e->archive_dir, s->report->log_pos, err);
+    if (!rc && s->e->archive_dir) rc = archive_log(s, err);
     return rc;
 }
 

@@ -107,61 +107,33 @@ static bool is_commit(const struct wal_reader *w)
     return get_u32_be(w->frame + 4) != 0;
 }
 
-/* Would `d`, times what a word adds to each half of the sum, be what is missing? */
-static bool word_explains(uint32_t value, struct sum weight, struct sum missing)
-{
-    for (unsigned bit = 0; bit < 32; bit++) {
-        uint32_t d = UINT32_C(1) << bit;
-        if (value & d) d = 0u - d; /* the bit goes */
-        if (d * weight.a == missing.a && d * weight.b == missing.b) return true;
-    }
-    return false;
-}
-
-/* One bit of what is summed, found by how much each word adds to the sum: of a pair that n pairs follow, the n-th power of
- * ((1 1) (1 2)) times (1 1) for the first word, and times (0 1) for the second. */
-static bool content_has_flip(const struct wal_reader *w, struct sum missing)
-{
-    struct sum first = {1, 1}, second = {0, 1};
-    for (size_t pair = (w->page_bytes + FRAME_SUMMED) / 8; pair-- > 0;) {
-        const uint8_t *p = pair ? w->frame + FRAME_HEADER_BYTES + (pair - 1) * 8 : w->frame;
-        if (word_explains(word(w, p), first, missing)) return true;
-        if (word_explains(word(w, p + 4), second, missing)) return true;
-        first = (struct sum){first.a + first.b, first.a + 2 * first.b};
-        second = (struct sum){second.a + second.b, second.a + 2 * second.b};
-    }
-    return false;
-}
-
-static bool frame_has_flip(const struct wal_reader *w, struct sum before)
-{
-    struct sum stored = stored_sum(w->frame + 16), made = frame_sum(w, before);
-    unsigned salt_bits = bits_between(frame_salt(w), stored_sum(w->header + 16));
-    if (salt_bits) return salt_bits == 1 && sums_equal(stored, made);
-    return bits_between(stored, made) == 1 ||
-           content_has_flip(w, (struct sum){stored.a - made.a, stored.b - made.b});
-}
-
 static enum err_code read_frame(struct wal_reader *w, uint64_t off, struct err *err)
 {
     return file_read_exact(w->file, off, w->frame, (size_t)frame_bytes(w), err);
 }
 
-/* Commits behind a bad frame, each judged by the stored checksum of the frame before. */
-static enum err_code count_commits(struct wal_reader *w, uint64_t bad_off, uint64_t *n,
-                                   struct err *err)
+static bool has_salt(const struct wal_reader *w)
 {
-    struct sum salt = stored_sum(w->header + 16);
+    return sums_equal(frame_salt(w), stored_sum(w->header + 16));
+}
+
+/* Commits from a bad frame on, each behind it judged by the stored checksum of the frame before; where one bit of the bad
+ * one's own is wrong, by what it should be. */
+static enum err_code count_commits(struct wal_reader *w, uint64_t bad_off, struct sum before,
+                                   uint64_t *n, struct err *err)
+{
     enum err_code rc = read_frame(w, bad_off, err);
-    struct sum before = stored_sum(w->frame + 16);
-    *n = 0;
+    if (rc) return rc;
+    *n = is_commit(w) && bits_between(frame_salt(w), stored_sum(w->header + 16)) <= 1;
+    struct sum made = frame_sum(w, before);
+    before = stored_sum(w->frame + 16);
+    if (bits_between(before, made) == 1) before = made;
     for (uint64_t off = bad_off + frame_bytes(w); !rc && off + frame_bytes(w) <= w->size;
          off += frame_bytes(w)) {
         rc = read_frame(w, off, err);
         if (rc) break;
         struct sum stored = stored_sum(w->frame + 16);
-        *n += is_commit(w) && sums_equal(frame_salt(w), salt) &&
-              sums_equal(frame_sum(w, before), stored);
+        *n += is_commit(w) && has_salt(w) && sums_equal(frame_sum(w, before), stored);
         before = stored;
     }
     return rc;
@@ -178,8 +150,7 @@ static enum err_code judge_end(struct wal_reader *w, uint64_t off, struct sum be
                                struct err *err)
 {
     uint64_t n_commits;
-    if (frame_has_flip(w, before)) return damage(w, off, "a flipped bit in a frame", err);
-    enum err_code rc = count_commits(w, off, &n_commits, err);
+    enum err_code rc = count_commits(w, off, before, &n_commits, err);
     if (rc || n_commits <= 1) return rc;
     return damage(w, off, "a frame without a good checksum before others", err);
 }

@@ -2,9 +2,11 @@
  * checksum for the end of the log, as a power cut in the middle of a transaction leaves one; so a flipped bit costs all
  * transactions behind it without a word. This tells the two apart before SQLite looks.
  *
- * Damage is: a header or a first bad frame that one bit would make good again (its checksum tells which; that a torn
- * write looks like it has a chance of 2^-48), or bad frames with more than one commit behind them: only the last
- * transaction can be unfinished. What cannot be told from an unfinished write is not damage. */
+ * Damage is: a header that one bit would make good again, or more than one commit from the first bad frame on: each commit
+ * is synced before the next transaction is written, so only the last one can be unfinished. What cannot be told from an
+ * unfinished write is not damage, even where a single bit would make it good: the file is used again and again, and a torn
+ * frame may differ by one bit from what was there before. So the last transaction may be lost to a flip; whoever cannot make it
+ * good from elsewhere checkpoints before it answers (storage/catalog.h). */
 #ifndef QUIPU_STORAGE_SQLITE_WAL_CHECK_H
 #define QUIPU_STORAGE_SQLITE_WAL_CHECK_H
 

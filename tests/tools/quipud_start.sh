@@ -47,7 +47,8 @@ for size in 4k 48k; do
         break
     fi
     expect 5 "No space left on device" --listen 127.0.0.1:0 --data-dir "$dir/full/data"
-    grep -v level=info "$dir/out" >"$dir/lines"
+    # Beside the log, which may have its own word when the start takes long.
+    grep -v 'level=' "$dir/out" >"$dir/lines"
     [ "$(wc -l <"$dir/lines")" = 1 ] || { echo "more than one line about a full disk ($size):"; cat "$dir/lines"; failed=1; }
     umount "$dir/full"
 done
