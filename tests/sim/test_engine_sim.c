@@ -137,18 +137,20 @@ static void sim_crash(struct sim *sim)
     err_ignore(engine_close(sim->engine, false, &sim->err)); /* of a dead disk: frees */
     sim->engine = NULL;
     sim->n_crashes++;
+    bool failing = false;
     if (rng_chance(&sim->rng, 0.3)) { /* and again while it comes up */
         io_sim_power_cut_at(sim->disk, 1 + rng_below(&sim->rng, 200));
         sim->hurt = true;
     } else if (!sim->only_power && rng_chance(&sim->rng, 0.2)) {
         io_sim_fail(sim->disk, 1 + rng_below(&sim->rng, 200),
                     (enum io_sim_failure)rng_below(&sim->rng, 3));
-        sim->hurt = true;
+        sim->hurt = failing = true;
     }
     sim_open(sim);
     if (io_sim_is_off(sim->disk)) return; /* comes back here at the next step */
     sim_heal(sim);
     sim_read_all(sim, READ_CRASH);
+    sim->hurt = failing; /* a catalog that could not be synced takes no changes until a restart */
 }
 
 /* Everything queued is written when the log closes. */
