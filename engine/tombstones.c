@@ -314,11 +314,7 @@ void ranges_cut(struct samples *s, const struct compact_range *ranges, size_t n)
     for (size_t i = 0; i < s->n; i++) {
         while (k < n && ranges[k].to_ms < s->t_ms[i]) k++;
         if (k < n && ranges[k].from_ms <= s->t_ms[i]) continue;
-        s->t_ms[to] = s->t_ms[i];
-        memcpy(&s->v[to], &s->v[i], sizeof(double)); /* signalling NaN stay what they are */
-        if (s->h) s->h[to] = s->h[i];
-        if (s->st_ms) s->st_ms[to] = s->st_ms[i];
-        to++;
+        samples_move(s, to++, i);
     }
     s->n = to;
 }

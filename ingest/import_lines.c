@@ -1,9 +1,9 @@
 /* ingest/import_lines.c: see the header. */
 #include "ingest/import_lines.h"
 
+#include "engine/series_message.h"
 #include "ingest/json_lines.h"
 #include "ingest/text_parse.h"
-#include "ingest/write_message.h"
 
 /* A line of the longest kind, its strings and its histograms. */
 #define LINE_MEMORY_MAX (16 * IMPORT_LINE_BYTES_MAX)
@@ -57,7 +57,9 @@ static enum err_code put_series(struct import_lines *in, struct labels labels,
         to = from + MIN_OF(room, s->n - from);
         /* Histograms may be wide: few at a time. */
         if (s->h) to = MIN_OF(to, from + 16);
-        write_message_samples(&in->message, labels, s, from, to);
+        size_t at = series_message_begin(&in->message, labels);
+        series_message_samples(&in->message, s, from, to, true);
+        series_message_end(&in->message, at);
         in->n_message += to - from;
         if (is_full(in)) rc = import_lines_flush(in, err);
     }

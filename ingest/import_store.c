@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "base/lock.h"
+#include "ingest/tenant_source.h"
 
 /* The committer may still hold the lock when the waiter has seen the end, so both do it before they leave. */
 struct wait {
@@ -22,23 +23,6 @@ static void on_stored(void *arg, enum err_code rc)
     w->done = true;
     cond_broadcast(&w->ended);
     lock_release(&w->lock);
-}
-
-static struct series *source_next(void *ctx, struct series_walk *walk, struct bytes message,
-                                  size_t *label_bytes)
-{
-    return tenant_find_next(ctx, walk, message, label_bytes);
-}
-
-static struct series *source_find(void *ctx, uint64_t hash, struct bytes sent, struct series *hint)
-{
-    return tenant_find_series(ctx, hash, sent, hint);
-}
-
-static enum err_code source_add(void *ctx, struct labels labels, uint64_t hash, struct bytes sent,
-                                struct series *hint, struct series **out, struct err *err)
-{
-    return tenant_add_series(ctx, labels, hash, sent, hint, out, err);
 }
 
 static void note_times(struct import_report *report, struct tenant *tenant, struct arena *arena,
@@ -101,7 +85,7 @@ enum err_code import_store(struct engine *engine, bool threads, struct tenant *t
                            const struct label_limits *limits, struct bytes message,
                            struct arena *arena, struct import_report *report, struct err *err)
 {
-    struct series_source source = {source_next, source_find, source_add, tenant};
+    struct series_source source = tenant_series_source(tenant);
     struct write_request w;
     struct wait wait = {.done = false};
     bool written = false;

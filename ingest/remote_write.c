@@ -15,6 +15,7 @@
 #include "base/snappy.h"
 #include "base/zstd_body.h"
 #include "engine/tenant_header.h"
+#include "ingest/tenant_source.h"
 #include "ingest/write_request.h"
 
 #define RETRY_AFTER_SECONDS "5"
@@ -243,23 +244,6 @@ static void call_stored(void *arg, enum err_code rc)
 
 /* ---- storing ---- */
 
-static struct series *source_next(void *ctx, struct series_walk *walk, struct bytes message,
-                                  size_t *label_bytes)
-{
-    return tenant_find_next(ctx, walk, message, label_bytes);
-}
-
-static struct series *source_find(void *ctx, uint64_t hash, struct bytes sent, struct series *hint)
-{
-    return tenant_find_series(ctx, hash, sent, hint);
-}
-
-static enum err_code source_add(void *ctx, struct labels labels, uint64_t hash, struct bytes sent,
-                                struct series *hint, struct series **out, struct err *err)
-{
-    return tenant_add_series(ctx, labels, hash, sent, hint, out, err);
-}
-
 static void reject_times(struct call *c, struct tenant *tenant, const struct write_result *result)
 {
     if (!result->first_bad) return;
@@ -306,7 +290,7 @@ static void call_write(struct call *c, struct tenant *tenant)
 static enum err_code call_store(struct call *c, struct tenant *tenant, struct bytes message,
                                 struct arena *space, struct err *err)
 {
-    struct series_source source = {source_next, source_find, source_add, tenant};
+    struct series_source source = tenant_series_source(tenant);
     tenant_write_begin(tenant);
     write_request_init(&c->w, space, &c->asked.rw->config.labels, source);
     c->w.texts = &c->asked.req->arena; /* they are part of the answer */

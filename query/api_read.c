@@ -3,6 +3,7 @@
 #include "base/crc32c.h"
 #include "base/protobuf.h"
 #include "base/snappy.h"
+#include "engine/series_message.h"
 #include "query/api_private.h"
 #include "query/read_request.h"
 #include "query/remote_chunk.h"
@@ -67,80 +68,6 @@ static enum err_code check_gone(struct api_call *call, size_t i)
     return err_set(&call->err, ERR_CANCELED, "the client is gone");
 }
 
-/* --- messages of both forms ------------------------------------------------------------------------ */
-
-static void put_labels(struct buf *out, struct labels labels)
-{
-    for (size_t i = 0; i < labels.n; i++) {
-        size_t at = pb_put_begin(out, 1);
-        pb_put_text(out, 1, labels.items[i].name);
-        pb_put_text(out, 2, labels.items[i].value);
-        pb_put_end(out, at);
-    }
-}
-
-static void put_spans(struct buf *out, uint32_t number, const struct histogram_span *spans,
-                      uint32_t n)
-{
-    for (uint32_t i = 0; i < n; i++) {
-        size_t at = pb_put_begin(out, number);
-        pb_put_varint(out, 1, zigzag_encode(spans[i].offset));
-        pb_put_varint(out, 2, spans[i].length);
-        pb_put_end(out, at);
-    }
-}
-
-static void put_doubles(struct buf *out, uint32_t number, const double *v, uint32_t n)
-{
-    if (!n) return;
-    size_t at = pb_put_begin(out, number);
-    for (uint32_t i = 0; i < n; i++) buf_double(out, v[i]);
-    pb_put_end(out, at);
-}
-
-static void put_deltas(struct buf *out, uint32_t number, const double *v, uint32_t n)
-{
-    int64_t before = 0;
-    if (!n) return;
-    size_t at = pb_put_begin(out, number);
-    for (uint32_t i = 0; i < n; i++) {
-        buf_zigzag(out, (int64_t)v[i] - before);
-        before = (int64_t)v[i];
-    }
-    pb_put_end(out, at);
-}
-
-/* prometheus.Histogram, as remote write 1.0 has it */
-static void put_histogram(struct buf *out, const struct histogram *h, int64_t t_ms)
-{
-    size_t at = pb_put_begin(out, 4);
-    if (h->is_int)
-        pb_put_varint(out, 1, (uint64_t)h->count);
-    else
-        pb_put_double(out, 2, h->count);
-    pb_put_double(out, 3, h->sum);
-    pb_put_varint(out, 4, zigzag_encode(h->schema));
-    pb_put_double(out, 5, h->zero_threshold);
-    if (h->is_int)
-        pb_put_varint(out, 6, (uint64_t)h->zero_count);
-    else
-        pb_put_double(out, 7, h->zero_count);
-    put_spans(out, 8, h->neg_spans, h->n_neg_spans);
-    if (h->is_int)
-        put_deltas(out, 9, h->neg, h->n_neg);
-    else
-        put_doubles(out, 10, h->neg, h->n_neg);
-    put_spans(out, 11, h->pos_spans, h->n_pos_spans);
-    if (h->is_int)
-        put_deltas(out, 12, h->pos, h->n_pos);
-    else
-        put_doubles(out, 13, h->pos, h->n_pos);
-    if (h->reset_hint) pb_put_varint(out, 14, h->reset_hint);
-    pb_put_varint(out, 15, (uint64_t)t_ms);
-    if (h->schema == HISTOGRAM_SCHEMA_CUSTOM) put_doubles(out, 16, h->bounds, h->n_bounds);
-    pb_put_end(out, at);
-}
-
 /* --- samples: one message -------------------------------------------------------------------------- */
 
 static enum err_code put_samples(struct read_call *r)
@@ -151,16 +78,7 @@ static enum err_code put_samples(struct read_call *r)
     if (r->n_samples > r->limits.samples_max)
         return err_set(&r->call.err, ERR_INVALID, "exceeded sample limit (%llu)",
                        (unsigned long long)r->limits.samples_max);
-    for (size_t i = 0; i < s->n; i++) {
-        if (s->h && s->h[i]) {
-            put_histogram(out, s->h[i], s->t_ms[i]);
-            continue;
-        }
-        size_t at = pb_put_begin(out, 2);
-        pb_put_double(out, 1, s->v[i]);
-        pb_put_varint(out, 2, (uint64_t)s->t_ms[i]);
-        pb_put_end(out, at);
-    }
+    series_message_samples(out, s, 0, s->n, false);
     if (out->len > r->limits.memory_bytes_max)
         return err_set(&r->call.err, ERR_LIMIT,
                        "the answer has more than %zu bytes (query.memory_max); ask for "
@@ -174,12 +92,11 @@ static enum err_code put_series(struct read_call *r, struct source_select *selec
 {
     struct buf *out = &r->frame;
     struct labels labels = r->call.source->ops->labels(select, i);
-    size_t before = out->len, at = pb_put_begin(out, 1);
-    put_labels(out, labels);
+    size_t before = out->len, at = series_message_begin(out, labels);
     uint64_t n_before = r->n_samples;
     enum err_code rc = read_parts(r, select, i, q, put_samples);
     if (rc) return rc;
-    pb_put_end(out, at);
+    series_message_end(out, at);
     if (r->n_samples == n_before) out->len = before; /* nothing within the range after all */
     return ERR_OK;
 }
@@ -204,7 +121,7 @@ static void frame_begin(struct read_call *r)
 {
     buf_reset(&r->frame);
     r->series_at = pb_put_begin(&r->frame, 1);
-    put_labels(&r->frame, r->labels);
+    series_message_labels(&r->frame, r->labels);
     r->n_chunks = 0;
 }
 

@@ -589,6 +589,20 @@ enum err_code catalog_copy(struct catalog *c, const char *path, catalog_moment_f
     return rc ? err_context(err, "copying the catalog to %s", path) : ERR_OK;
 }
 
+/* A statement of one number. */
+static enum err_code run_u64(struct catalog *c, const char *what, const char *sql, uint64_t u,
+                             struct err *err)
+{
+    struct query q;
+    enum err_code rc = query_init(&q, c, what, sql, err);
+    if (!rc) {
+        query_u64(&q, u);
+        rc = query_run(&q, err);
+    }
+    query_release(&q);
+    return rc;
+}
+
 /* ---- tenants ---- */
 
 #define TENANT_COLUMNS "name, incarnation, flushed_pos, next_sequence, created_ms"
@@ -862,25 +876,16 @@ enum err_code catalog_apply(struct catalog *c, const struct catalog_change *chan
     return rc ? err_context(err, "changing the catalog") : ERR_OK;
 }
 
-static enum err_code move_tenants(struct catalog *c, uint64_t pos, struct err *err)
-{
-    struct query q;
-    enum err_code rc =
-        query_init(&q, c, "moving tenants forward",
-                   "UPDATE tenants SET flushed_pos = ?1 WHERE flushed_pos < ?1", err);
-    if (!rc) {
-        query_u64(&q, pos);
-        rc = query_run(&q, err);
-    }
-    query_release(&q);
-    return rc;
-}
-
 enum err_code catalog_flushed_to(struct catalog *c, uint64_t pos, struct err *err)
 {
     lock_take(&c->lock);
     enum err_code rc = begin(c, err);
-    if (!rc) rc = end_quiet(c, move_tenants(c, pos, err), err);
+    if (!rc)
+        rc = end_quiet(c,
+                       run_u64(c, "moving tenants forward",
+                               "UPDATE tenants SET flushed_pos = ?1 WHERE flushed_pos < ?1", pos,
+                               err),
+                       err);
     lock_release(&c->lock);
     return rc ? err_context(err, "changing the catalog") : ERR_OK;
 }
@@ -1144,25 +1149,16 @@ enum err_code catalog_delete_tenant(struct catalog *c, uint64_t incarnation, int
     return rc ? err_context(err, "changing the catalog") : ERR_OK;
 }
 
-static enum err_code mark_files_gone(struct catalog *c, uint64_t incarnation, struct err *err)
-{
-    struct query q;
-    enum err_code rc =
-        query_init(&q, c, "forgetting files of a deleted tenant",
-                   "UPDATE deleted_tenants SET files_gone = 1 WHERE incarnation = ?1", err);
-    if (!rc) {
-        query_u64(&q, incarnation);
-        rc = query_run(&q, err);
-    }
-    query_release(&q);
-    return rc;
-}
-
 enum err_code catalog_files_gone(struct catalog *c, uint64_t incarnation, struct err *err)
 {
     lock_take(&c->lock);
     enum err_code rc = begin(c, err);
-    if (!rc) rc = end(c, mark_files_gone(c, incarnation, err), err);
+    if (!rc)
+        rc = end(c,
+                 run_u64(c, "forgetting files of a deleted tenant",
+                         "UPDATE deleted_tenants SET files_gone = 1 WHERE incarnation = ?1",
+                         incarnation, err),
+                 err);
     lock_release(&c->lock);
     return rc ? err_context(err, "changing the catalog") : ERR_OK;
 }

@@ -84,11 +84,7 @@ static void cut_range(struct samples *s, const struct compact_range *range)
     size_t to = 0;
     for (size_t i = 0; i < s->n; i++) {
         if (s->t_ms[i] >= range->from_ms && s->t_ms[i] <= range->to_ms) continue;
-        s->t_ms[to] = s->t_ms[i];
-        memcpy(&s->v[to], &s->v[i], sizeof(double)); /* signalling NaN stay what they are */
-        if (s->h) s->h[to] = s->h[i];
-        if (s->st_ms) s->st_ms[to] = s->st_ms[i];
-        to++;
+        samples_move(s, to++, i);
     }
     s->n = to;
 }

@@ -98,6 +98,11 @@ static inline void sample_copy(struct samples *dst, size_t to, const struct samp
     if (dst->st_ms) dst->st_ms[to] = src->st_ms ? src->st_ms[from] : 0;
 }
 
+void samples_move(struct samples *s, size_t to, size_t from)
+{
+    sample_copy(s, to, s, from);
+}
+
 static void samples_shift_down(struct samples *s, size_t by, size_t n)
 {
     memmove(s->t_ms, s->t_ms + by, n * ITEM_BYTES);

@@ -34,6 +34,8 @@ MUST_USE enum err_code samples_take_start_times(struct samples *s, size_t from, 
 /* Its start time, where that column is, is 0. */
 MUST_USE enum err_code samples_push(struct samples *s, int64_t t_ms, double v, struct histogram *h,
                                     struct err *err);
+/* Sample `from` takes the place of sample `to`, in all columns: so some are left out. */
+void samples_move(struct samples *s, size_t to, size_t from);
 /* Merges `newer` into `s`, both in time order; at an equal time `newer` wins, except that a staleness marker
  * never replaces a value. `s` keeps its columns and gains those of `newer`; histograms are shared, not copied. */
 MUST_USE enum err_code samples_merge(struct samples *s, const struct samples *newer,

@@ -158,12 +158,12 @@ static enum err_code judge_end(struct wal_reader *w, uint64_t off, struct sum be
 static enum err_code check_frames(struct wal_reader *w, struct sqlite_wal_state *out,
                                   struct err *err)
 {
-    struct sum before = stored_sum(w->header + HEADER_SUMMED), salt = stored_sum(w->header + 16);
+    struct sum before = stored_sum(w->header + HEADER_SUMMED);
     for (uint64_t off = HEADER_BYTES; off + frame_bytes(w) <= w->size; off += frame_bytes(w)) {
         enum err_code rc = read_frame(w, off, err);
         if (rc) return rc;
         struct sum stored = stored_sum(w->frame + 16);
-        if (!sums_equal(frame_salt(w), salt) || !sums_equal(frame_sum(w, before), stored))
+        if (!has_salt(w) || !sums_equal(frame_sum(w, before), stored))
             return judge_end(w, off, before, err);
         before = stored;
         out->n_frames++;

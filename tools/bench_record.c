@@ -5,11 +5,11 @@
 #include <signal.h>
 
 #include "base/lock.h"
-#include "base/metric.h"
 #include "tools/bench.h"
 #include "tools/bench_recording.h"
 #include "tools/cli.h"
 #include "tools/server.h"
+#include "tools/tool_env.h"
 
 struct recorder {
     struct lock
@@ -70,8 +70,7 @@ static void wait_for_end(struct recorder *r, const sigset_t *signals, int64_t fo
 
 static enum err_code record(struct recorder *r, const char *listen, int64_t for_ms, struct err *err)
 {
-    struct log log;
-    struct rng rng;
+    struct tool_env tool;
     sigset_t signals;
     struct server *server = NULL;
     const struct http_route routes[] = {{"/api/v1/write", HTTP_POST, false, on_write, r}};
@@ -79,28 +78,21 @@ static enum err_code record(struct recorder *r, const char *listen, int64_t for_
     config.request_bytes_max = RECORDING_BODY_BYTES_MAX;
     config.io_threads = 1;
     config.pool_threads = 1;
-    log_init(&log, clock_system(), LOG_WARN);
-    rng_seed_os(&rng);
-    struct env env = {.io = io_posix(),
-                      .clock = clock_system(),
-                      .log = &log,
-                      .metrics = metrics_new(),
-                      .rng = &rng,
-                      .threads = true};
-    if (!env.metrics) return err_set(err, ERR_NO_MEMORY, "no memory");
+    enum err_code rc = tool_env_init(&tool, LOG_WARN, true, err);
+    if (rc) return rc;
     /* Before the server's threads, which inherit it: the signals come to sigtimedwait(). */
     sigemptyset(&signals);
     sigaddset(&signals, SIGINT);
     sigaddset(&signals, SIGTERM);
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
-    enum err_code rc = server_open(&env, &config, routes, COUNT_OF(routes), &server, err);
+    rc = server_open(&tool.env, &config, routes, COUNT_OF(routes), &server, err);
     if (!rc) {
         fprintf(stderr, "recording http://%s/api/v1/write\n", server_address(server));
         wait_for_end(r, &signals, for_ms);
         if (!server_stop(server, 2000)) return err_set(err, ERR_TIMEOUT, "requests do not end");
         server_close(server);
     }
-    metrics_free(env.metrics);
+    tool_env_release(&tool);
     return rc;
 }
 

@@ -2,6 +2,10 @@
 #include "tools/client.h"
 
 #include <curl/curl.h>
+#include <stdio.h>
+
+#include "base/clock.h"
+#include "tools/cli.h"
 
 /* A server that answers without end must not fill our memory. */
 #define ANSWER_BYTES_MAX ((size_t)1 << 30)
@@ -145,4 +149,17 @@ void client_param(struct buf *out, const char *name, struct str value)
             buf_u8(out, (uint8_t)hex[c & 15]);
         }
     }
+}
+
+enum err_code client_param_time(struct buf *out, const char *name, const char *text,
+                                struct err *err)
+{
+    char seconds[32];
+    int64_t t_ms;
+    if (!text) return ERR_OK;
+    enum err_code rc = cli_parse_time(str_of(text), clock_wall_ms(clock_system()), &t_ms, err);
+    if (rc) return err_context(err, "--%s", name);
+    snprintf(seconds, sizeof(seconds), "%.3f", (double)t_ms / 1000);
+    client_param(out, name, str_of(seconds));
+    return ERR_OK;
 }

@@ -31,5 +31,8 @@ void client_answer_release(struct client_answer *answer);
 
 /* Appends name=value to a query or form, percent-encoded, with '&' before it unless out is empty. */
 void client_param(struct buf *out, const char *name, struct str value);
+/* The same of a time as a command's option --NAME has it (cli_parse_time), in seconds; nothing when it is NULL. */
+MUST_USE enum err_code client_param_time(struct buf *out, const char *name, const char *text,
+                                         struct err *err);
 
 #endif

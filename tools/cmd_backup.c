@@ -8,8 +8,6 @@
 #include <stdio.h>
 
 #include "base/file_copy.h"
-#include "base/metric.h"
-#include "base/rng.h"
 #include "engine/backup.h"
 #include "storage/catalog.h"
 #include "tools/backup_store.h"
@@ -17,6 +15,7 @@
 #include "tools/cli.h"
 #include "tools/client.h"
 #include "tools/cmd.h"
+#include "tools/tool_env.h"
 #include "wal/archive.h"
 
 #define NOTE_NAME "unfinished"
@@ -44,9 +43,7 @@ struct report {
 
 struct job {
     const struct ask *ask;
-    struct env env;
-    struct log log;
-    struct rng rng;
+    struct tool_env tool;
     struct backup_store store;
     struct manifest manifest;
     struct sha256 *sha;
@@ -69,7 +66,7 @@ struct job {
 static void show(struct job *j)
 {
     char done[32], all[32], rate[32];
-    int64_t now_ns = clock_mono_ns(j->env.clock);
+    int64_t now_ns = clock_mono_ns(j->tool.env.clock);
     if (j->ask->quiet || now_ns - j->shown_ns < PROGRESS_NS) return;
     j->shown_ns = now_ns;
     double seconds = (double)(now_ns - j->begun_ns) / 1e9;
@@ -120,7 +117,7 @@ static enum err_code drop_snapshot(struct job *j, struct err *err)
     uint8_t *text = NULL;
     size_t len;
     enum err_code rc = note_path(j, path, err);
-    if (!rc) rc = io_read_file(j->env.io, path, NOTE_BYTES_MAX, &text, &len, err);
+    if (!rc) rc = io_read_file(j->tool.env.io, path, NOTE_BYTES_MAX, &text, &len, err);
     if (rc) return rc == ERR_NOT_FOUND ? ERR_OK : rc;
     char *name = strchr((char *)text, '\n');
     if (name) {
@@ -134,19 +131,19 @@ static enum err_code drop_snapshot(struct job *j, struct err *err)
                         name, path);
     }
     mem_free(text);
-    return rc ? rc : io_unlink(j->env.io, path, err);
+    return rc ? rc : io_unlink(j->tool.env.io, path, err);
 }
 
 static enum err_code note_snapshot(struct job *j, struct err *err)
 {
     char path[IO_PATH_BYTES];
     struct buf text;
-    snprintf(j->snapshot, sizeof(j->snapshot), "backup-%016" PRIx64, rng_u64(&j->rng));
+    snprintf(j->snapshot, sizeof(j->snapshot), "backup-%016" PRIx64, rng_u64(&j->tool.rng));
     buf_init(&text, MEM_TOOLS);
     buf_printf(&text, "%s\n%s\n", j->ask->server, j->snapshot);
     enum err_code rc = buf_finish(&text, err);
     if (!rc) rc = note_path(j, path, err);
-    if (!rc) rc = file_replace(j->env.io, path, buf_bytes(&text), err);
+    if (!rc) rc = file_replace(j->tool.env.io, path, buf_bytes(&text), err);
     buf_release(&text);
     return rc;
 }
@@ -180,7 +177,7 @@ static enum err_code open_online(struct job *j, struct err *err)
     if (!rc) rc = note_snapshot(j, err);
     if (!rc) rc = ask_server(j, j->ask->server, "snapshot", j->snapshot, err);
     if (!rc) rc = read_snapshot(j, err);
-    if (!rc && !io_exists(j->env.io, j->source))
+    if (!rc && !io_exists(j->tool.env.io, j->source))
         rc = err_set(err, ERR_NOT_FOUND,
                      "the server's snapshot %s is not to be found here: quipu backup runs on the "
                      "server's machine, as a user who may read its data folder",
@@ -192,7 +189,7 @@ static enum err_code open_online(struct job *j, struct err *err)
 static enum err_code open_offline(struct job *j, struct err *err)
 {
     char path[IO_PATH_BYTES];
-    struct io *io = j->env.io;
+    struct io *io = j->tool.env.io;
     snprintf(j->source, sizeof(j->source), "%s", j->ask->data_dir);
     enum err_code rc = io_path(path, sizeof(path), err, j->source, "catalog.sqlite");
     if (!rc && !io_exists(io, path))
@@ -202,7 +199,7 @@ static enum err_code open_offline(struct job *j, struct err *err)
     if (!rc) rc = file_lock(j->source_lock, err);
     if (rc == ERR_BUSY)
         err_context(err, "a server has %s open (give its address with --server)", j->source);
-    j->report.moment_ms = clock_wall_ms(j->env.clock);
+    j->report.moment_ms = clock_wall_ms(j->tool.env.clock);
     return rc;
 }
 
@@ -221,8 +218,8 @@ static enum err_code copy_catalog(struct job *j, struct err *err)
     enum err_code rc = io_path(to, sizeof(to), err, j->temp, "catalog.sqlite");
     if (!rc) rc = io_path(from, sizeof(from), err, j->source, "catalog.sqlite");
     if (rc) return rc;
-    if (j->ask->server) return file_copy(j->env.io, from, to, UINT64_MAX, NULL, NULL, err);
-    rc = catalog_open(&j->env, j->source, &catalog, err);
+    if (j->ask->server) return file_copy(j->tool.env.io, from, to, UINT64_MAX, NULL, NULL, err);
+    rc = catalog_open(&j->tool.env, j->source, &catalog, err);
     if (rc) return rc;
     rc = catalog_copy(catalog, to, no_moment, NULL, err);
     catalog_close(catalog);
@@ -236,15 +233,15 @@ static enum err_code hash_file(struct job *j, const char *path, struct manifest_
 {
     bool is_dir;
     enum err_code rc = sha256_begin(j->sha, err);
-    if (!rc) rc = file_scan(j->env.io, path, on_part, j, err);
+    if (!rc) rc = file_scan(j->tool.env.io, path, on_part, j, err);
     if (!rc) rc = sha256_end(j->sha, file->sha256, err);
-    return rc ? rc : io_stat(j->env.io, path, &file->bytes, &is_dir, err);
+    return rc ? rc : io_stat(j->tool.env.io, path, &file->bytes, &is_dir, err);
 }
 
 static enum err_code copy_block(struct job *j, const char *from, const char *to,
                                 struct manifest_file *file, struct err *err)
 {
-    struct io *io = j->env.io;
+    struct io *io = j->tool.env.io;
     bool is_dir;
     if (j->ask->link) {
         enum err_code rc = io_link(io, from, to, err);
@@ -265,7 +262,7 @@ static enum err_code store_has(struct job *j, const char *to, uint64_t want, boo
     uint64_t bytes = 0;
     bool is_dir;
     *has = false;
-    enum err_code rc = io_stat(j->env.io, to, &bytes, &is_dir, err);
+    enum err_code rc = io_stat(j->tool.env.io, to, &bytes, &is_dir, err);
     if (rc == ERR_NOT_FOUND) return ERR_OK;
     *has = !rc && bytes == want;
     return rc;
@@ -357,7 +354,7 @@ static enum err_code take_blocks(struct job *j, struct err *err)
 {
     struct each_tenant count = {j, NULL, count_block}, take = {j, NULL, on_block};
     struct catalog *catalog;
-    enum err_code rc = catalog_open(&j->env, j->temp, &catalog, err);
+    enum err_code rc = catalog_open(&j->tool.env, j->temp, &catalog, err);
     if (rc) return rc;
     count.catalog = take.catalog = catalog;
     rc = catalog_tenants(catalog, on_tenant, &count, err);
@@ -384,7 +381,7 @@ static enum err_code take_log(struct job *j, struct err *err)
 {
     char from[IO_PATH_BYTES], to[IO_PATH_BYTES];
     struct buf names;
-    struct io *io = j->env.io;
+    struct io *io = j->tool.env.io;
     buf_init(&names, MEM_TOOLS);
     enum err_code rc = io_path(from, sizeof(from), err, j->source, "wal");
     if (!rc) rc = io_path(to, sizeof(to), err, j->temp, "wal");
@@ -413,10 +410,10 @@ static enum err_code publish(struct job *j, struct err *err)
     j->manifest.moment_ms = j->report.moment_ms;
     j->manifest.source = str_of(j->ask->server ? j->ask->server : j->ask->data_dir);
     enum err_code rc = io_path(dir, sizeof(dir), err, j->store.dir, j->report.name);
-    if (!rc && io_exists(j->env.io, dir)) rc = err_set(err, ERR_EXISTS, "%s is there", dir);
-    if (!rc) rc = manifest_write(j->env.io, j->temp, &j->manifest, err);
-    if (!rc) rc = io_rename(j->env.io, j->temp, dir, err);
-    return rc ? rc : io_sync_dir(j->env.io, j->store.dir, err);
+    if (!rc && io_exists(j->tool.env.io, dir)) rc = err_set(err, ERR_EXISTS, "%s is there", dir);
+    if (!rc) rc = manifest_write(j->tool.env.io, j->temp, &j->manifest, err);
+    if (!rc) rc = io_rename(j->tool.env.io, j->temp, dir, err);
+    return rc ? rc : io_sync_dir(j->tool.env.io, j->store.dir, err);
 }
 
 static enum err_code prune(struct job *j, struct err *err)
@@ -425,20 +422,20 @@ static enum err_code prune(struct job *j, struct err *err)
     enum err_code rc = store_add(&j->store, j->report.name, err);
     if (!rc) rc = store_prune(&j->store, (size_t)j->ask->keep, &j->report.pruned, err);
     if (rc || !*archive || j->store.n == 0) return rc;
-    return wal_archive_cut(j->env.io, archive, j->store.items[0].manifest.log_begin,
+    return wal_archive_cut(j->tool.env.io, archive, j->store.items[0].manifest.log_begin,
                            &j->report.archive_segments, &j->report.archive_bytes, err);
 }
 
 static enum err_code run(struct job *j, struct err *err)
 {
-    enum err_code rc = store_open_to_write(&j->store, j->env.io, j->ask->to, err);
+    enum err_code rc = store_open_to_write(&j->store, j->tool.env.io, j->ask->to, err);
     if (!rc) rc = sha256_new(&j->sha, err);
     if (!rc) rc = j->ask->server ? open_online(j, err) : open_offline(j, err);
     if (rc) return rc;
     backup_name(j->report.moment_ms, j->report.name);
     int n = snprintf(j->temp, sizeof(j->temp), "%s/%s.tmp", j->store.dir, j->report.name);
     if (n < 0 || (size_t)n >= sizeof(j->temp)) return err_set(err, ERR_LIMIT, "a path is too long");
-    rc = io_mkdir_all(j->env.io, j->temp, err);
+    rc = io_mkdir_all(j->tool.env.io, j->temp, err);
     if (!rc) rc = copy_catalog(j, err);
     if (!rc) rc = take_blocks(j, err);
     if (!rc) rc = add_own(j, "catalog.sqlite", err); /* now that SQLite is through with it */
@@ -491,18 +488,12 @@ static enum err_code run_job(const struct ask *a, struct report *report, struct 
     struct job *j = mem_calloc(MEM_TOOLS, 1, sizeof(*j));
     if (!j) return err_set(err, ERR_NO_MEMORY, "no memory");
     j->ask = a;
-    log_init(&j->log, clock_system(), LOG_WARN);
-    rng_seed_os(&j->rng);
-    j->env = (struct env){.io = io_posix(),
-                          .clock = clock_system(),
-                          .log = &j->log,
-                          .metrics = metrics_new(),
-                          .rng = &j->rng};
+    enum err_code rc = tool_env_init(&j->tool, LOG_WARN, false, err);
     manifest_init(&j->manifest);
-    j->begun_ns = clock_mono_ns(j->env.clock);
-    enum err_code rc = j->env.metrics ? run(j, err) : err_set(err, ERR_NO_MEMORY, "no memory");
+    j->begun_ns = clock_mono_ns(j->tool.env.clock);
+    if (!rc) rc = run(j, err);
     if (!a->quiet) cli_progress_end();
-    j->report.seconds = (double)(clock_mono_ns(j->env.clock) - j->begun_ns) / 1e9;
+    j->report.seconds = (double)(clock_mono_ns(j->tool.env.clock) - j->begun_ns) / 1e9;
     *report = j->report;
     if (a->server) client_answer_release(&j->answer);
     client_free(j->client);
@@ -510,7 +501,7 @@ static enum err_code run_job(const struct ask *a, struct report *report, struct 
     manifest_release(&j->manifest);
     store_close(&j->store);
     file_close(j->source_lock);
-    metrics_free(j->env.metrics);
+    tool_env_release(&j->tool);
     mem_free(j);
     return rc;
 }

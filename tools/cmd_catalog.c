@@ -2,11 +2,11 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "base/metric.h"
 #include "engine/rebuild.h"
 #include "tools/bench.h"
 #include "tools/cli.h"
 #include "tools/cmd.h"
+#include "tools/tool_env.h"
 
 static const char *const event_texts[] = {
     [REBUILD_SNAPSHOT_BAD] = "DAMAGED snapshot",
@@ -27,19 +27,11 @@ static void on_finding(void *ctx, const struct rebuild_finding *f)
 
 static enum err_code rebuild(const char *dir, struct rebuild_report *report, struct err *err)
 {
-    struct log log;
-    struct rng rng;
-    log_init(&log, clock_system(), LOG_WARN);
-    rng_seed_os(&rng);
-    struct env env = {.io = io_posix(),
-                      .clock = clock_system(),
-                      .log = &log,
-                      .metrics = metrics_new(),
-                      .rng = &rng,
-                      .threads = false};
-    if (!env.metrics) return err_set(err, ERR_NO_MEMORY, "no memory");
-    enum err_code rc = catalog_rebuild(&env, dir, on_finding, NULL, report, err);
-    metrics_free(env.metrics);
+    struct tool_env tool;
+    enum err_code rc = tool_env_init(&tool, LOG_WARN, false, err);
+    if (rc) return rc;
+    rc = catalog_rebuild(&tool.env, dir, on_finding, NULL, report, err);
+    tool_env_release(&tool);
     return rc;
 }
 

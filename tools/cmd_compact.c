@@ -1,17 +1,15 @@
 /* tools/cmd_compact.c: `quipu compact`: merges all blocks that can be merged, either in a data folder that no server has
  * open, or by a server, which is asked for it. Killing it costs what the merge at work has done, nothing else. */
-#include <cjson/cJSON.h>
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "base/metric.h"
-#include "engine/tenant_header.h"
 #include "query/matcher_regex.h"
+#include "tools/admin_call.h"
 #include "tools/bench.h"
 #include "tools/cli.h"
-#include "tools/client.h"
 #include "tools/cmd.h"
 #include "tools/overrides.h"
+#include "tools/tool_env.h"
 
 struct ask {
     const char *server, *data_dir, *config_file, *tenant;
@@ -46,9 +44,7 @@ static void print_report(const struct ask *a, const struct engine_compact_report
 /* ---- offline ---- */
 
 struct offline {
-    struct env env;
-    struct log log;
-    struct rng rng;
+    struct tool_env tool;
     struct config config;
     struct engine_config settings;
     struct engine_override *overrides;
@@ -72,21 +68,13 @@ static enum err_code offline_init(struct offline *o, const struct ask *a, struct
 {
     struct config_origin origin;
     config_defaults(&o->config, &origin);
-    log_init(&o->log, clock_system(), LOG_WARN);
-    rng_seed_os(&o->rng);
-    o->env = (struct env){.io = io_posix(),
-                          .clock = clock_system(),
-                          .log = &o->log,
-                          .metrics = metrics_new(),
-                          .rng = &o->rng,
-                          .threads = false};
-    if (!o->env.metrics) return err_set(err, ERR_NO_MEMORY, "no memory");
-    enum err_code rc = ERR_OK;
-    if (a->config_file) rc = config_load(&o->config, &origin, o->env.io, a->config_file, err);
+    enum err_code rc = tool_env_init(&o->tool, LOG_WARN, false, err);
+    if (!rc && a->config_file)
+        rc = config_load(&o->config, &origin, o->tool.env.io, a->config_file, err);
     if (rc) return rc;
     const char *dir = a->data_dir ? a->data_dir : o->config.data_dir;
     /* The engine would make one. */
-    if (!io_exists(o->env.io, dir)) return err_set(err, ERR_NOT_FOUND, "no folder %s", dir);
+    if (!io_exists(o->tool.env.io, dir)) return err_set(err, ERR_NOT_FOUND, "no folder %s", dir);
     o->settings = engine_config_default(dir);
     o->settings.retention_ms = a->retention_ms >= 0 ? a->retention_ms : o->config.retention_ms;
     o->settings.retention_bytes = o->config.retention_bytes;
@@ -103,7 +91,7 @@ static enum err_code compact_offline(const struct ask *a, struct engine_compact_
     struct tenant *tenant = NULL;
     struct err ignored;
     enum err_code rc = offline_init(&o, a, err);
-    if (!rc) rc = engine_open(&o.env, &o.settings, &engine, err);
+    if (!rc) rc = engine_open(&o.tool.env, &o.settings, &engine, err);
     if (!rc && a->tenant) rc = engine_tenant(engine, str_of(a->tenant), false, &tenant, err);
     if (!rc) {
         int64_t shown_ns = 0;
@@ -118,75 +106,33 @@ static enum err_code compact_offline(const struct ask *a, struct engine_compact_
     if (engine) err_ignore(engine_close(engine, false, &ignored));
     mem_free(o.overrides);
     config_release(&o.config);
-    metrics_free(o.env.metrics);
+    tool_env_release(&o.tool);
     return rc;
 }
 
 /* ---- by a server ---- */
 
-static uint64_t number_of(const cJSON *data, const char *name)
-{
-    const cJSON *item = cJSON_GetObjectItem(data, name);
-    return cJSON_IsNumber(item) && item->valuedouble >= 0 && item->valuedouble < 1e18
-               ? (uint64_t)item->valuedouble
-               : 0;
-}
-
-static enum err_code read_answer(const struct client_answer *answer,
-                                 struct engine_compact_report *r, struct err *err)
-{
-    cJSON *root = cJSON_ParseWithLength((const char *)answer->body.p, answer->body.len);
-    const cJSON *data = cJSON_GetObjectItem(root, "data"),
-                *text = cJSON_GetObjectItem(root, "error");
-    enum err_code rc = ERR_OK;
-    if (answer->status != 200 || !data) {
-        struct str body = str_from_bytes(buf_bytes(&answer->body));
-        if (cJSON_IsString(text)) body = str_of(text->valuestring);
-        body.len = MIN_OF(body.len, (size_t)500);
-        rc = err_set(err, answer->status == 400 ? ERR_INVALID : ERR_EXECUTION,
-                     "the server says %u: %.*s", answer->status, STR_ARG(body));
-    } else {
-        const cJSON *seconds = cJSON_GetObjectItem(data, "seconds");
-        *r = (struct engine_compact_report){.jobs = number_of(data, "compactions"),
-                                            .samples = number_of(data, "samples"),
-                                            .duplicates = number_of(data, "duplicatesDropped"),
-                                            .bytes_before = number_of(data, "bytesBefore"),
-                                            .bytes_after = number_of(data, "bytesAfter"),
-                                            .blocks_before = number_of(data, "blocksBefore"),
-                                            .blocks_after = number_of(data, "blocksAfter"),
-                                            .seconds =
-                                                cJSON_IsNumber(seconds) ? seconds->valuedouble : 0};
-    }
-    cJSON_Delete(root);
-    return rc;
-}
-
 static enum err_code compact_online(const struct ask *a, struct engine_compact_report *report,
                                     struct err *err)
 {
-    char url[1024], tenant[256];
-    const char *headers[] = {NULL, NULL};
-    struct str base = str_of(a->server);
-    while (base.len && base.p[base.len - 1] == '/') base.len--;
-    snprintf(url, sizeof(url), "%.*s/api/v1/admin/tsdb/compact?level=%" PRIu64, STR_ARG(base),
-             a->level);
-    if (a->tenant) {
-        snprintf(tenant, sizeof(tenant), TENANT_HEADER ": %s", a->tenant);
-        headers[0] = tenant;
-    }
-    struct client *client = NULL;
-    struct client_answer answer;
-    struct bytes nothing = {NULL, 0};
-    client_answer_init(&answer);
-    cli_progress("waiting for %s", a->server);
-    enum err_code rc = client_global_init(err);
-    if (!rc) rc = client_new(headers, 0, &client, err); /* it takes what it takes */
-    if (!rc) rc = client_ask(client, url, &nothing, &answer, err);
-    cli_progress_end();
-    if (!rc) rc = read_answer(&answer, report, err);
-    client_free(client);
-    client_answer_release(&answer);
-    return rc;
+    char path[64];
+    cJSON *root;
+    snprintf(path, sizeof(path), "compact?level=%" PRIu64, a->level);
+    enum err_code rc = admin_call(a->server, a->tenant, path, NULL, &root, err);
+    if (rc) return rc;
+    const cJSON *data = cJSON_GetObjectItem(root, "data"),
+                *seconds = cJSON_GetObjectItem(data, "seconds");
+    *report = (struct engine_compact_report){
+        .jobs = admin_number(data, "compactions"),
+        .samples = admin_number(data, "samples"),
+        .duplicates = admin_number(data, "duplicatesDropped"),
+        .bytes_before = admin_number(data, "bytesBefore"),
+        .bytes_after = admin_number(data, "bytesAfter"),
+        .blocks_before = admin_number(data, "blocksBefore"),
+        .blocks_after = admin_number(data, "blocksAfter"),
+        .seconds = cJSON_IsNumber(seconds) ? seconds->valuedouble : 0};
+    cJSON_Delete(root);
+    return ERR_OK;
 }
 
 /* ---- the command ---- */

@@ -43,24 +43,12 @@ static bool take_part(void *ctx, struct bytes part)
     return !r->failed;
 }
 
-static enum err_code put_time(struct buf *form, const char *name, const char *text, struct err *err)
-{
-    char seconds[32];
-    int64_t t_ms;
-    if (!text) return ERR_OK;
-    enum err_code rc = cli_parse_time(str_of(text), clock_wall_ms(clock_system()), &t_ms, err);
-    if (rc) return err_context(err, "--%s", name);
-    snprintf(seconds, sizeof(seconds), "%.3f", (double)t_ms / 1000);
-    client_param(form, name, str_of(seconds));
-    return ERR_OK;
-}
-
 static enum err_code make_form(const struct ask *a, struct buf *form, struct err *err)
 {
     for (size_t i = 0; i < a->n_match; i++) client_param(form, "match[]", str_of(a->match[i]));
     if (a->format) client_param(form, "format", str_of(a->format));
-    enum err_code rc = put_time(form, "start", a->start, err);
-    if (!rc) rc = put_time(form, "end", a->end, err);
+    enum err_code rc = client_param_time(form, "start", a->start, err);
+    if (!rc) rc = client_param_time(form, "end", a->end, err);
     return rc ? rc : buf_finish(form, err);
 }
 

@@ -5,36 +5,17 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "base/metric.h"
 #include "storage/block.h"
 #include "tools/bench.h"
 #include "tools/cli.h"
 #include "tools/cmd.h"
+#include "tools/tool_env.h"
 #include "wal/wal.h"
 
 #define SECTIONS_MAX 32
 #define KINDS_MAX 32
 /* One bad page spoils every series on it. */
 #define PROBLEMS_SHOWN_MAX 20
-
-struct tool_env {
-    struct env env;
-    struct log log;
-    struct rng rng;
-};
-
-static enum err_code tool_env_init(struct tool_env *t, struct err *err)
-{
-    log_init(&t->log, clock_system(), LOG_WARN);
-    rng_seed_os(&t->rng);
-    t->env = (struct env){.io = io_posix(),
-                          .clock = clock_system(),
-                          .log = &t->log,
-                          .metrics = metrics_new(),
-                          .rng = &t->rng,
-                          .threads = false};
-    return t->env.metrics ? ERR_OK : err_set(err, ERR_NO_MEMORY, "no memory");
-}
 
 static const char *print_time(int64_t t_ms, char *buf, size_t size)
 {
@@ -245,7 +226,7 @@ static enum err_code inspect_block(const char *path, bool list, bool *bad, struc
     struct page_cache *cache = NULL;
     struct block *block = NULL;
     size_t n_problems = 0;
-    enum err_code rc = tool_env_init(&t, err);
+    enum err_code rc = tool_env_init(&t, LOG_WARN, false, err);
     if (!rc) rc = page_cache_new(&t.env, 1 << 20, &cache, err);
     if (!rc) rc = block_open(&t.env, path, cache, &block, err);
     if (!rc) {
@@ -260,7 +241,7 @@ static enum err_code inspect_block(const char *path, bool list, bool *bad, struc
     *bad = n_problems != 0;
     if (block) block_unref(block);
     page_cache_free(cache);
-    metrics_free(t.env.metrics);
+    tool_env_release(&t);
     return rc;
 }
 

@@ -6,14 +6,13 @@
 #include <stdio.h>
 
 #include "base/file_copy.h"
-#include "base/metric.h"
-#include "base/rng.h"
 #include "engine/backup.h"
 #include "query/matcher_regex.h"
 #include "tools/backup_store.h"
 #include "tools/bench.h"
 #include "tools/cli.h"
 #include "tools/cmd.h"
+#include "tools/tool_env.h"
 #include "wal/archive.h"
 #include "wal/record.h"
 
@@ -27,9 +26,7 @@ struct ask {
 
 struct job {
     const struct ask *ask;
-    struct env env;
-    struct log log;
-    struct rng rng;
+    struct tool_env tool;
     struct backup_store store;
     const struct backup *backup;
     struct sha256 *sha;
@@ -64,11 +61,12 @@ static enum err_code open_store(struct job *j, const char **only, struct err *er
     while (len > 1 && name[len - 1] == '/') name[--len] = 0;
     enum err_code rc = io_path(path, sizeof(path), err, name, MANIFEST_NAME);
     if (rc) return rc;
-    if (!io_exists(j->env.io, path)) return store_open_to_read(&j->store, j->env.io, name, err);
+    if (!io_exists(j->tool.env.io, path))
+        return store_open_to_read(&j->store, j->tool.env.io, name, err);
     rc = io_parent(parent, sizeof(parent), err, name);
     const char *slash = strrchr(name, '/');
     *only = slash ? slash + 1 : name;
-    return rc ? rc : store_open_to_read(&j->store, j->env.io, parent, err);
+    return rc ? rc : store_open_to_read(&j->store, j->tool.env.io, parent, err);
 }
 
 /* With an archive, the newest that is not beyond the time, as the log brings the rest; by time of samples, the oldest
@@ -120,7 +118,7 @@ static bool note_content(void *ctx, const char *name, bool is_dir)
 static enum err_code check_target(struct job *j, struct err *err)
 {
     char path[IO_PATH_BYTES];
-    struct io *io = j->env.io;
+    struct io *io = j->tool.env.io;
     struct content content = {false};
     struct file *lock = NULL;
     if (!io_exists(io, j->dir)) return ERR_OK;
@@ -141,7 +139,7 @@ static enum err_code check_target(struct job *j, struct err *err)
 static enum err_code begin_temp(struct job *j, struct err *err)
 {
     char path[IO_PATH_BYTES];
-    struct io *io = j->env.io;
+    struct io *io = j->tool.env.io;
     int n = snprintf(j->temp, sizeof(j->temp), "%s.restoring", j->dir);
     if (n < 0 || (size_t)n >= sizeof(j->temp)) return err_set(err, ERR_LIMIT, "a path is too long");
     enum err_code rc = io_path(path, sizeof(path), err, j->temp, UNFINISHED_LOCK);
@@ -165,7 +163,7 @@ static enum err_code on_part(void *ctx, struct bytes part, struct err *err)
 {
     struct job *j = ctx;
     char done[32], all[32], rate[32];
-    int64_t now_ns = clock_mono_ns(j->env.clock);
+    int64_t now_ns = clock_mono_ns(j->tool.env.clock);
     j->bytes += part.len;
     if (!j->ask->quiet && now_ns - j->shown_ns >= PROGRESS_NS) {
         double per_second = (double)j->bytes * 1e9 / (double)(now_ns - j->begun_ns + 1);
@@ -192,9 +190,9 @@ static enum err_code restore_file(struct job *j, const struct manifest_file *f, 
     if (n < 0 || (size_t)n >= sizeof(to)) return err_set(err, ERR_LIMIT, "a path is too long");
     enum err_code rc = store_file_path(&j->store, j->backup, f, from, err);
     if (!rc) rc = io_parent(parent, sizeof(parent), err, to);
-    if (!rc) rc = io_mkdir_all(j->env.io, parent, err);
+    if (!rc) rc = io_mkdir_all(j->tool.env.io, parent, err);
     if (!rc) rc = sha256_begin(j->sha, err);
-    if (!rc) rc = file_copy(j->env.io, from, to, UINT64_MAX, on_part, j, err);
+    if (!rc) rc = file_copy(j->tool.env.io, from, to, UINT64_MAX, on_part, j, err);
     if (!rc) rc = sha256_end(j->sha, sha, err);
     if (!rc && (j->bytes - begun != f->bytes || strcmp(sha, f->sha256) != 0)) {
         err_set(err, ERR_CORRUPT,
@@ -236,8 +234,8 @@ static enum err_code drop_other(void *ctx, const struct catalog_tenant *row, str
         o->job->incarnation = row->incarnation;
         return ERR_OK;
     }
-    enum err_code rc =
-        catalog_delete_tenant(o->catalog, row->incarnation, clock_wall_ms(o->job->env.clock), err);
+    enum err_code rc = catalog_delete_tenant(o->catalog, row->incarnation,
+                                             clock_wall_ms(o->job->tool.env.clock), err);
     return rc ? rc : catalog_files_gone(o->catalog, row->incarnation, err);
 }
 
@@ -245,7 +243,7 @@ static enum err_code keep_tenant(struct job *j, struct err *err)
 {
     char wal[IO_PATH_BYTES];
     struct others others = {.job = j};
-    enum err_code rc = catalog_open(&j->env, j->temp, &others.catalog, err);
+    enum err_code rc = catalog_open(&j->tool.env, j->temp, &others.catalog, err);
     if (rc) return rc;
     rc = catalog_tenants(others.catalog, drop_other, &others, err);
     catalog_close(others.catalog);
@@ -253,7 +251,7 @@ static enum err_code keep_tenant(struct job *j, struct err *err)
         rc = err_set(err, ERR_NOT_FOUND, "backup %s has no tenant %s", j->backup->name,
                      j->ask->tenant);
     if (!rc) rc = io_path(wal, sizeof(wal), err, j->temp, "wal");
-    return rc ? rc : wal_keep_tenant(j->env.io, wal, j->incarnation, err);
+    return rc ? rc : wal_keep_tenant(j->tool.env.io, wal, j->incarnation, err);
 }
 
 /* ---- up to a time ---- */
@@ -273,9 +271,9 @@ static enum err_code add_tenant(void *ctx, const struct wal_tenant *t, struct er
 static enum err_code add_tenants(struct job *j, const char *wal, struct err *err)
 {
     struct catalog *catalog;
-    enum err_code rc = catalog_open(&j->env, j->temp, &catalog, err);
+    enum err_code rc = catalog_open(&j->tool.env, j->temp, &catalog, err);
     if (rc) return rc;
-    rc = wal_each_tenant(j->env.io, wal, add_tenant, catalog, err);
+    rc = wal_each_tenant(j->tool.env.io, wal, add_tenant, catalog, err);
     catalog_close(catalog);
     return rc ? err_context(err, "tenants of the archive") : ERR_OK;
 }
@@ -284,9 +282,9 @@ static enum err_code replay_archive(struct job *j, struct err *err)
 {
     char wal[IO_PATH_BYTES];
     enum err_code rc = io_path(wal, sizeof(wal), err, j->temp, "wal");
-    if (!rc) rc = wal_extend(j->env.io, wal, j->ask->archive, &j->extend, err);
+    if (!rc) rc = wal_extend(j->tool.env.io, wal, j->ask->archive, &j->extend, err);
     if (!rc && j->until_ms != INT64_MAX)
-        rc = wal_cut_after(j->env.io, wal, j->until_ms, &j->last_ms, err);
+        rc = wal_cut_after(j->tool.env.io, wal, j->until_ms, &j->last_ms, err);
     return rc ? rc : add_tenants(j, wal, err);
 }
 
@@ -299,7 +297,7 @@ static enum err_code cut_samples(struct job *j, struct err *err)
     struct err ignored;
     config.compact = false;
     config.regex = matcher_regex();
-    enum err_code rc = engine_open(&j->env, &config, &engine, err);
+    enum err_code rc = engine_open(&j->tool.env, &config, &engine, err);
     if (rc) return rc;
     rc = engine_delete_after(engine, j->until_ms, err);
     if (!rc) rc = engine_clean_tombstones(engine, NULL, &cleaned, err);
@@ -315,7 +313,7 @@ static enum err_code cut_samples(struct job *j, struct err *err)
 static enum err_code set_aside(struct job *j, struct err *err)
 {
     struct content content = {false};
-    struct io *io = j->env.io;
+    struct io *io = j->tool.env.io;
     char now[BACKUP_NAME_BYTES], path[IO_PATH_BYTES];
     if (!io_exists(io, j->dir)) return ERR_OK;
     enum err_code rc = io_list(io, j->dir, note_content, &content, err);
@@ -325,7 +323,7 @@ static enum err_code set_aside(struct job *j, struct err *err)
         return !rc && io_exists(io, path) ? io_unlink(io, path, err) : rc;
     }
     int n = snprintf(j->replaced, sizeof(j->replaced), "%s.replaced-%s", j->dir,
-                     time_text(clock_wall_ms(j->env.clock), now));
+                     time_text(clock_wall_ms(j->tool.env.clock), now));
     if (n < 0 || (size_t)n >= sizeof(j->replaced))
         return err_set(err, ERR_LIMIT, "a path is too long");
     return io_rename(io, j->dir, j->replaced, err);
@@ -334,7 +332,7 @@ static enum err_code set_aside(struct job *j, struct err *err)
 static enum err_code go_live(struct job *j, struct err *err)
 {
     char path[IO_PATH_BYTES], parent[IO_PATH_BYTES];
-    struct io *io = j->env.io;
+    struct io *io = j->tool.env.io;
     enum err_code rc = io_path(path, sizeof(path), err, j->temp, UNFINISHED_LOCK);
     if (!rc) rc = io_sync_dir(io, j->temp, err);
     if (!rc) rc = set_aside(j, err);
@@ -368,7 +366,7 @@ static enum err_code run(struct job *j, struct err *err)
 static void print_report(const struct job *j)
 {
     char bytes[32], text[BACKUP_NAME_BYTES];
-    double seconds = (double)(clock_mono_ns(j->env.clock) - j->begun_ns) / 1e9;
+    double seconds = (double)(clock_mono_ns(j->tool.env.clock) - j->begun_ns) / 1e9;
     if (j->ask->json) {
         printf("{\"backup\":\"%s\",\"files\":%" PRIu64 ",\"bytes\":%" PRIu64
                ",\"archiveSegments\":%" PRIu64 ",\"cutBy\":\"%s\",\"seconds\":%.3f}\n",
@@ -408,7 +406,7 @@ static enum err_code set_paths(struct job *j, struct err *err)
     if (!j->ask->until) return ERR_OK;
     j->by_sample_time = !j->ask->archive;
     enum err_code rc =
-        cli_parse_time(str_of(j->ask->until), clock_wall_ms(j->env.clock), &j->until_ms, err);
+        cli_parse_time(str_of(j->ask->until), clock_wall_ms(j->tool.env.clock), &j->until_ms, err);
     return rc ? err_context(err, "--until") : ERR_OK;
 }
 
@@ -417,23 +415,16 @@ static enum err_code run_job(const struct ask *a, struct err *err)
     struct job *j = mem_calloc(MEM_TOOLS, 1, sizeof(*j));
     if (!j) return err_set(err, ERR_NO_MEMORY, "no memory");
     j->ask = a;
-    log_init(&j->log, clock_system(), LOG_WARN);
-    rng_seed_os(&j->rng);
-    j->env = (struct env){.io = io_posix(),
-                          .clock = clock_system(),
-                          .log = &j->log,
-                          .metrics = metrics_new(),
-                          .rng = &j->rng};
-    j->begun_ns = clock_mono_ns(j->env.clock);
-    enum err_code rc =
-        j->env.metrics ? set_paths(j, err) : err_set(err, ERR_NO_MEMORY, "no memory");
+    enum err_code rc = tool_env_init(&j->tool, LOG_WARN, false, err);
+    j->begun_ns = clock_mono_ns(j->tool.env.clock);
+    if (!rc) rc = set_paths(j, err);
     if (!rc) rc = run(j, err);
     if (!a->quiet) cli_progress_end();
     if (!rc) print_report(j);
     sha256_free(j->sha);
     file_close(j->lock);
     store_close(&j->store);
-    metrics_free(j->env.metrics);
+    tool_env_release(&j->tool);
     mem_free(j);
     return rc;
 }

@@ -1,16 +1,14 @@
 /* tools/cmd_verify.c: `quipu verify`: is everything what was written? A data directory that no server has open, or the
  * blocks of a running server, which is asked for it. Changes nothing. */
-#include <cjson/cJSON.h>
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "base/metric.h"
-#include "engine/tenant_header.h"
 #include "engine/verify.h"
+#include "tools/admin_call.h"
 #include "tools/bench.h"
 #include "tools/cli.h"
-#include "tools/client.h"
 #include "tools/cmd.h"
+#include "tools/tool_env.h"
 #include "tools/verify_backup.h"
 
 #define PROGRESS_NS INT64_C(100000000)
@@ -85,40 +83,24 @@ static bool on_progress(void *ctx, const struct verify_totals *t, uint64_t bytes
 
 static enum err_code verify_offline(struct shown *s, struct verify_totals *totals, struct err *err)
 {
-    struct log log;
-    struct rng rng;
-    log_init(&log, clock_system(), LOG_OFF);
-    rng_seed_os(&rng);
-    struct env env = {.io = io_posix(),
-                      .clock = clock_system(),
-                      .log = &log,
-                      .metrics = metrics_new(),
-                      .rng = &rng,
-                      .threads = true};
-    if (!env.metrics) return err_set(err, ERR_NO_MEMORY, "no memory");
+    struct tool_env tool;
+    enum err_code rc = tool_env_init(&tool, LOG_OFF, true, err);
+    if (rc) return rc;
     struct verify_options options = {.n_threads =
                                          s->ask->threads ? (size_t)s->ask->threads : THREADS,
                                      .fn = on_finding,
                                      .progress = on_progress,
                                      .ctx = s};
-    enum err_code rc = backup_dir_is(env.io, s->ask->dir)
-                           ? verify_backups(&env, s->ask->dir, &options, totals, err)
-                           : verify_data_dir(&env, s->ask->dir, &options, totals, err);
+    rc = backup_dir_is(tool.env.io, s->ask->dir)
+             ? verify_backups(&tool.env, s->ask->dir, &options, totals, err)
+             : verify_data_dir(&tool.env, s->ask->dir, &options, totals, err);
     if (rc == ERR_BUSY) err_context(err, "use --server to verify the blocks of a running server");
     cli_progress_end();
-    metrics_free(env.metrics);
+    tool_env_release(&tool);
     return rc;
 }
 
 /* ---- a server ---- */
-
-static uint64_t number_of(const cJSON *data, const char *name)
-{
-    const cJSON *item = cJSON_GetObjectItem(data, name);
-    return cJSON_IsNumber(item) && item->valuedouble >= 0 && item->valuedouble < 1e18
-               ? (uint64_t)item->valuedouble
-               : 0;
-}
 
 static const char *text_of(const cJSON *item, const char *name)
 {
@@ -138,63 +120,28 @@ static void take_findings(struct shown *s, const cJSON *data)
                                    .file = text_of(item, "file"),
                                    .section = text_of(item, "section"),
                                    .has_off = cJSON_HasObjectItem(item, "offset"),
-                                   .off = number_of(item, "offset"),
+                                   .off = admin_number(item, "offset"),
                                    .text = text_of(item, "text")};
         on_finding(s, &f);
     }
 }
 
-static enum err_code read_answer(struct shown *s, const struct client_answer *answer,
-                                 struct verify_totals *t, struct err *err)
-{
-    cJSON *root = cJSON_ParseWithLength((const char *)answer->body.p, answer->body.len);
-    const cJSON *data = cJSON_GetObjectItem(root, "data"),
-                *text = cJSON_GetObjectItem(root, "error");
-    enum err_code rc = ERR_OK;
-    if (answer->status != 200 || !data) {
-        struct str body = str_from_bytes(buf_bytes(&answer->body));
-        if (cJSON_IsString(text)) body = str_of(text->valuestring);
-        body.len = MIN_OF(body.len, (size_t)500);
-        rc = err_set(err, answer->status == 400 ? ERR_INVALID : ERR_EXECUTION,
-                     "the server says %u: %.*s", answer->status, STR_ARG(body));
-    } else {
-        *t = (struct verify_totals){.files = number_of(data, "blocks"),
-                                    .bytes = number_of(data, "bytes"),
-                                    .blocks = number_of(data, "blocks"),
-                                    .samples = number_of(data, "samples"),
-                                    .damaged = number_of(data, "damaged"),
-                                    .unreadable = number_of(data, "unreadable"),
-                                    .notes = number_of(data, "notes")};
-        take_findings(s, data);
-    }
-    cJSON_Delete(root);
-    return rc;
-}
-
 static enum err_code verify_online(struct shown *s, struct verify_totals *totals, struct err *err)
 {
-    char url[1024], tenant[256];
-    const char *headers[] = {NULL, NULL};
-    struct str base = str_of(s->ask->server);
-    while (base.len && base.p[base.len - 1] == '/') base.len--;
-    snprintf(url, sizeof(url), "%.*s/api/v1/admin/tsdb/verify", STR_ARG(base));
-    if (s->ask->tenant) {
-        snprintf(tenant, sizeof(tenant), TENANT_HEADER ": %s", s->ask->tenant);
-        headers[0] = tenant;
-    }
-    struct client *client = NULL;
-    struct client_answer answer;
-    struct bytes nothing = {NULL, 0};
-    client_answer_init(&answer);
-    cli_progress("waiting for %s", s->ask->server);
-    enum err_code rc = client_global_init(err);
-    if (!rc) rc = client_new(headers, 0, &client, err); /* it takes what it takes */
-    if (!rc) rc = client_ask(client, url, &nothing, &answer, err);
-    cli_progress_end();
-    if (!rc) rc = read_answer(s, &answer, totals, err);
-    client_free(client);
-    client_answer_release(&answer);
-    return rc;
+    cJSON *root;
+    enum err_code rc = admin_call(s->ask->server, s->ask->tenant, "verify", NULL, &root, err);
+    if (rc) return rc;
+    const cJSON *data = cJSON_GetObjectItem(root, "data");
+    *totals = (struct verify_totals){.files = admin_number(data, "blocks"),
+                                     .bytes = admin_number(data, "bytes"),
+                                     .blocks = admin_number(data, "blocks"),
+                                     .samples = admin_number(data, "samples"),
+                                     .damaged = admin_number(data, "damaged"),
+                                     .unreadable = admin_number(data, "unreadable"),
+                                     .notes = admin_number(data, "notes")};
+    take_findings(s, data);
+    cJSON_Delete(root);
+    return ERR_OK;
 }
 
 /* ---- the report ---- */

@@ -5,13 +5,13 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "base/metric.h"
 #include "base/snappy.h"
 #include "engine/tenant_header.h"
 #include "ingest/import_store.h"
 #include "query/matcher_regex.h"
 #include "tools/client.h"
 #include "tools/overrides.h"
+#include "tools/tool_env.h"
 
 #define REQUEST_TIMEOUT_MS 120000
 #define STEP_MESSAGES 64 /* between two rounds of flushes and merges of a data folder */
@@ -24,9 +24,7 @@ struct import_target {
     struct client_answer answer;
     struct buf packed;
 
-    struct env env; /* of the data folder */
-    struct log log;
-    struct rng rng;
+    struct tool_env tool; /* of the data folder */
     struct config settings;
     struct engine_override *overrides;
     struct engine *engine;
@@ -119,18 +117,9 @@ static enum err_code open_folder(struct import_target *t, struct err *err)
 {
     struct config_origin origin;
     config_defaults(&t->settings, &origin);
-    log_init(&t->log, clock_system(), LOG_WARN);
-    rng_seed_os(&t->rng);
-    t->env = (struct env){.io = io_posix(),
-                          .clock = clock_system(),
-                          .log = &t->log,
-                          .metrics = metrics_new(),
-                          .rng = &t->rng,
-                          .threads = false};
-    if (!t->env.metrics) return err_set(err, ERR_NO_MEMORY, "no memory");
-    enum err_code rc = ERR_OK;
-    if (t->config.config_file)
-        rc = config_load(&t->settings, &origin, t->env.io, t->config.config_file, err);
+    enum err_code rc = tool_env_init(&t->tool, LOG_WARN, false, err);
+    if (!rc && t->config.config_file)
+        rc = config_load(&t->settings, &origin, t->tool.env.io, t->config.config_file, err);
     if (rc) return rc;
     const char *dir = t->config.data_dir ? t->config.data_dir : t->settings.data_dir;
     struct engine_config engine = engine_config_default(dir);
@@ -142,7 +131,7 @@ static enum err_code open_folder(struct import_target *t, struct err *err)
                                       .name_bytes_max = t->settings.limits_label_name_bytes_max,
                                       .value_bytes_max = t->settings.limits_label_value_bytes_max};
     rc = overrides_make(&t->settings, &engine, &t->overrides, err);
-    if (!rc) rc = engine_open(&t->env, &engine, &t->engine, err);
+    if (!rc) rc = engine_open(&t->tool.env, &engine, &t->engine, err);
     struct str tenant = t->config.tenant ? str_of(t->config.tenant) : STR(TENANT_DEFAULT);
     return rc ? rc : engine_tenant(t->engine, tenant, true, &t->tenant, err);
 }
@@ -206,9 +195,9 @@ enum err_code import_target_close(struct import_target *t, struct err *err)
     buf_release(&t->packed);
     arena_release(&t->arena);
     mem_free(t->overrides);
-    if (t->env.metrics) {
+    if (t->tool.env.metrics) {
         config_release(&t->settings);
-        metrics_free(t->env.metrics);
+        tool_env_release(&t->tool);
     }
     mem_free(t);
     return rc;

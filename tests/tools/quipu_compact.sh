@@ -6,29 +6,8 @@ quipud=$1 quipu=$2
 dir=$(mktemp -d)
 pid=
 trap '[ -z "$pid" ] || kill -9 "$pid" 2>/dev/null; rm -rf "$dir"' EXIT
-failed=0
-fail() {
-    echo "$*"
-    failed=1
-}
-
 . "$(dirname "$0")/quipud.sh"
-end() {
-    kill -TERM "$pid"
-    wait "$pid" || fail "quipud ended with $?"
-    pid=
-}
-# expect CODE TEXT COMMAND…: ends with CODE, and stdout or stderr holds TEXT.
-expect() {
-    code=$1 text=$2
-    shift 2
-    timeout 120 "$@" >"$dir/out" 2>&1
-    got=$?
-    if [ "$got" != "$code" ] || ! grep -qE -- "$text" "$dir/out"; then
-        fail "$*: exit $got instead of $code, or not '$text':"
-        cat "$dir/out"
-    fi
-}
+. "$(dirname "$0")/expect.sh"
 post() {
     curl -s -o "$dir/answer" -w '%{http_code}' -X "$1" "http://$address/api/v1/admin/tsdb/$2"
 }

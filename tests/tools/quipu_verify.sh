@@ -7,29 +7,8 @@ dir=$(mktemp -d)
 pid=
 data=$dir/data
 trap '[ -z "$pid" ] || kill -9 "$pid" 2>/dev/null; rm -rf "$dir"' EXIT
-failed=0
-fail() {
-    echo "$*"
-    failed=1
-}
-
 . "$(dirname "$0")/quipud.sh"
-end() {
-    kill -TERM "$pid"
-    wait "$pid" || fail "quipud ended with $?"
-    pid=
-}
-# expect CODE TEXT COMMAND…: ends with CODE, and stdout or stderr holds TEXT.
-expect() {
-    code=$1 text=$2
-    shift 2
-    timeout 120 "$@" >"$dir/out" 2>&1
-    got=$?
-    if [ "$got" != "$code" ] || ! grep -qE -- "$text" "$dir/out"; then
-        fail "$*: exit $got instead of $code, or not '$text':"
-        cat "$dir/out"
-    fi
-}
+. "$(dirname "$0")/expect.sh"
 # damage FILE OFFSET (negative: from the end): another byte there, never the same.
 damage() {
     off=$2

@@ -1,26 +1,31 @@
-/* ingest/write_message.c: see the header. Field numbers: prompb/remote.proto, prompb/types.proto. */
-#include "ingest/write_message.h"
+/* engine/series_message.c: see the header. Field numbers: prompb/remote.proto, prompb/types.proto. */
+#include "engine/series_message.h"
 
 #include "base/protobuf.h"
 
-size_t write_message_begin(struct buf *out, struct labels labels)
+void series_message_labels(struct buf *out, struct labels labels)
 {
-    size_t at = pb_put_begin(out, 1);
     for (size_t i = 0; i < labels.n; i++) {
         size_t label = pb_put_begin(out, 1);
         pb_put_text(out, 1, labels.items[i].name);
         pb_put_text(out, 2, labels.items[i].value);
         pb_put_end(out, label);
     }
+}
+
+size_t series_message_begin(struct buf *out, struct labels labels)
+{
+    size_t at = pb_put_begin(out, 1);
+    series_message_labels(out, labels);
     return at;
 }
 
-void write_message_end(struct buf *out, size_t at)
+void series_message_end(struct buf *out, size_t at)
 {
     pb_put_end(out, at);
 }
 
-void write_message_float(struct buf *out, int64_t t_ms, double v)
+static void put_float(struct buf *out, int64_t t_ms, double v)
 {
     size_t at = pb_put_begin(out, 2);
     pb_put_double(out, 1, v);
@@ -72,7 +77,7 @@ static void put_buckets(struct buf *out, uint32_t number, const struct histogram
         put_doubles(out, number + 1, v, n);
 }
 
-void write_message_histogram(struct buf *out, int64_t t_ms, const struct histogram *h)
+static void put_histogram(struct buf *out, int64_t t_ms, const struct histogram *h, bool with_start)
 {
     size_t at = pb_put_begin(out, 4);
     if (h->is_int) {
@@ -92,19 +97,17 @@ void write_message_histogram(struct buf *out, int64_t t_ms, const struct histogr
     if (h->reset_hint) pb_put_varint(out, 14, h->reset_hint);
     pb_put_varint(out, 15, (uint64_t)t_ms);
     put_doubles(out, 16, h->bounds, h->n_bounds);
-    if (h->start_ms) pb_put_varint(out, 17, (uint64_t)h->start_ms);
+    if (with_start && h->start_ms) pb_put_varint(out, 17, (uint64_t)h->start_ms);
     pb_put_end(out, at);
 }
 
-void write_message_samples(struct buf *out, struct labels labels, const struct samples *s,
-                           size_t from, size_t to)
+void series_message_samples(struct buf *out, const struct samples *s, size_t from, size_t to,
+                            bool with_starts)
 {
-    size_t at = write_message_begin(out, labels);
     for (size_t i = from; i < to; i++) {
         if (s->h && s->h[i])
-            write_message_histogram(out, s->t_ms[i], s->h[i]);
+            put_histogram(out, s->t_ms[i], s->h[i], with_starts);
         else
-            write_message_float(out, s->t_ms[i], s->v[i]);
+            put_float(out, s->t_ms[i], s->v[i]);
     }
-    write_message_end(out, at);
 }
