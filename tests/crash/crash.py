@@ -309,7 +309,7 @@ def main():
     since = T0
     for round_no in range(1, o.rounds + 1):
         server = qc.Process(args, log, port)
-        if round_no > 1 and rng.random() < 0.3:     # in replay, or just after it
+        if 1 < round_no < o.rounds and rng.random() < 0.3:     # in replay, or just after it
             time.sleep(rng.random() * 0.08)
             killed_early += not server.is_ready()
             server.kill()

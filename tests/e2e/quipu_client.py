@@ -152,7 +152,8 @@ class Process:
         raise RuntimeError("%s is not ready after %d s:\n%s" % (self.args[0], timeout, self.tail()))
 
     def tail(self, size=3000):
-        self.log.flush()
+        if not self.log.closed:     # else it has ended, and all is in the file
+            self.log.flush()
         with open(self.log_path, "rb") as f:
             f.seek(max(0, os.path.getsize(self.log_path) - size))
             return f.read().decode(errors="replace")

@@ -17,12 +17,12 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import quipu_client as qc
 
 SPAN = 7200     # seconds of data
-SERIES = [{"__name__": m, "l": "v%d" % (i % 3), "i": str(i)} for m in "cg" for i in range(8)]
+SERIES = [{"__name__": m, "l": "v%d" % (i % 3), "i": str(i)} for m in ("c_total", "g") for i in range(8)]
 QUERIES = (
-    "sum by (l) (rate(c[5m]))", "rate(c[5m])", "increase(c[10m])", "avg(g)", "g", "quantile(0.5, g)",
-    "max_over_time(g[10m])", "sum(g) / on () group_left sum(c)", "topk(2, g)", "delta(g[7m])", "count by (l) (g > 50)",
-    "sum_over_time(rate(c[2m])[10m:1m])", "stddev_over_time(g[10m])", "c offset 5m", 'absent(g{l="none"})',
-    "irate(c[1m])", "last_over_time(g[3m]) or vector(1)", "histogram_quantile(0.5, g)",
+    "sum by (l) (rate(c_total[5m]))", "rate(c_total[5m])", "increase(c_total[10m])", "avg(g)", "g", "quantile(0.5, g)",
+    "max_over_time(g[10m])", "sum(g) / on () group_left sum(c_total)", "topk(2, g)", "delta(g[7m])", "count by (l) (g > 50)",
+    "sum_over_time(rate(c_total[2m])[10m:1m])", "stddev_over_time(g[10m])", "c_total offset 5m", 'absent(g{l="none"})',
+    "irate(c_total[1m])", "last_over_time(g[3m]) or vector(1)", "histogram_quantile(0.5, g)",
 )
 
 
@@ -30,6 +30,8 @@ class World:
     def __init__(self, port, seed):
         self.client, self.rng, self.now = qc.Client(port), random.Random(seed), int(time.time())
         self.n = self.n_cached = 0
+        self.panels = [(expr, self.rng.choice((15, 60, 77)), self.rng.choice((600, 3600))) for expr in QUERIES]
+        self.end = self.now - 300
 
     def push(self, items):
         status, text = self.client.write(b"".join(
@@ -47,7 +49,7 @@ class World:
                     continue
                 value = value + self.rng.random() * 10 if self.rng.random() > 0.005 else 0
                 samples.append((t * 1000 + self.rng.randrange(1000),
-                                value if labels["__name__"] == "c" else self.rng.random() * 100))
+                                value if labels["__name__"] == "c_total" else self.rng.random() * 100))
             items.append((labels, samples))
         self.push(items)
 
@@ -57,8 +59,8 @@ class World:
             raise RuntimeError("%s: %d %s" % (path, status, text))
 
     def disturb(self):
-        for _ in range(self.rng.randrange(4)):
-            t_ms = int((self.now - self.rng.randrange(SPAN)) * 1000)
+        for _ in range(self.rng.choice((0, 0, 1, 3))):     # most samples that are late are so by little
+            t_ms = int((self.now - min(self.rng.expovariate(1 / 900), SPAN)) * 1000)
             self.push([(self.rng.choice(SERIES), [(t_ms, self.rng.random() * 100)])])
         if self.rng.random() < 0.15:
             self.admin("flush")
@@ -72,10 +74,10 @@ class World:
             self.admin("clean_tombstones")
 
     def compare(self):
-        """Some panels; how one differs, or None."""
-        for expr in self.rng.sample(QUERIES, 6):
-            step, span = self.rng.choice((15, 60, 77)), self.rng.choice((600, 3600))
-            end = self.now - self.rng.randrange(300)
+        """A refresh of some panels, a little later than the one before; how one differs, or None."""
+        self.end += 5
+        for expr, step, span in self.rng.sample(self.panels, 6):
+            end = self.end
             start = end - span
             if self.rng.random() < 0.8:
                 end -= end % step
