@@ -487,3 +487,17 @@ void remote_write_handle(void *ctx, struct http_request *req)
     handle_body(&a, name, &space->arena, start_ns);
     workspace_give(rw, space);
 }
+
+void remote_write_handle_get(void *ctx, struct http_request *req)
+{
+    struct http_params params;
+    struct err err;
+    (void)ctx;
+    if (http_params(req, &params, &err) == ERR_OK &&
+        http_param(&params, "get_vm_proto_version").p) {
+        http_respond(req, 200, "text/plain; charset=utf-8", bytes_of("1", 1));
+        return;
+    }
+    http_set_header(req, "Allow", "GET, OPTIONS, POST");
+    http_respond_text(req, 405, "Method Not Allowed");
+}

@@ -26,5 +26,7 @@ void remote_write_free(struct remote_write *rw);
 /* The handler: `ctx` is the struct remote_write. Does not wait for the disk: the answer comes from the log's committer
  * thread. */
 void remote_write_handle(void *ctx, struct http_request *req);
+/* GET of the same path: vmagent up to 1.115 asks by get_vm_proto_version=1 whether it may send zstd; 405 for all else. */
+void remote_write_handle_get(void *ctx, struct http_request *req);
 
 #endif

@@ -428,6 +428,7 @@ static enum err_code go_ready(struct quipud *q, struct err *err)
         {"/-/reload", HTTP_GET | HTTP_HEAD | HTTP_POST | HTTP_PUT | HTTP_DELETE, true, on_reload,
          q},
         {"/api/v1/write", HTTP_POST, false, remote_write_handle, q->remote_write},
+        {"/api/v1/write", HTTP_GET, false, remote_write_handle_get, q->remote_write},
         {"/api/v1/import", HTTP_POST, true, import_handle_jsonl, q->import},
         {"/api/v1/import/prometheus", HTTP_POST, true, import_handle_text, q->import},
     };

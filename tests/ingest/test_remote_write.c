@@ -600,6 +600,23 @@ static void test_metadata_and_exemplars(void **state)
     fixture_release(&f);
 }
 
+static void test_vmagent_asks_for_zstd(void **state)
+{
+    struct fixture f;
+    (void)state;
+    fixture_init(&f);
+    http_fake_init(&f.fake, HTTP_GET, "/api/v1/write", "get_vm_proto_version=1", bytes_of(NULL, 0));
+    f.asked = true;
+    remote_write_handle_get(f.rw, &f.fake.req);
+    check_answer(&f, 200, "1");
+    forget_answer(&f);
+    http_fake_init(&f.fake, HTTP_GET, "/api/v1/write", "", bytes_of(NULL, 0));
+    f.asked = true;
+    remote_write_handle_get(f.rw, &f.fake.req);
+    check_answer(&f, 405, "Method Not Allowed\n");
+    fixture_release(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -616,6 +633,7 @@ int main(void)
         cmocka_unit_test(test_too_new),
         cmocka_unit_test(test_no_room_for_series),
         cmocka_unit_test(test_metadata_and_exemplars),
+        cmocka_unit_test(test_vmagent_asks_for_zstd),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
