@@ -542,6 +542,7 @@ static enum err_code forget_all(struct clean *c, bool *done, struct err *err)
         /* Writers wait for one transaction: what they write next may be of the deleted time, and is new. */
         rwlock_write(&t->gate);
         rc = head_is_clean(c, &clean, &ghosts, err);
+        if (!rc && clean) rc = tenant_purge_exemplars(t, c->set, err);
         if (!rc && clean) rc = forget(t, ids, c->set->n, err);
         if (!rc && clean && ghosts) atomic_store(&t->ghost_gen, t->gen);
         rwlock_release(&t->gate);

@@ -31,6 +31,8 @@ struct engine_config engine_config_default(const char *data_dir)
                                   .wal_queue_bytes_max = (size_t)64 << 20,
                                   .work_bytes_max = (size_t)256 << 20,
                                   .delete_rest_ms = INT64_C(5) * 60 * 1000,
+                                  .exemplars_max = 100000,
+                                  .exemplar_bytes_max = (size_t)32 << 20,
                                   .compact = true,
                                   .scrub_interval_ms = INT64_C(7) * 86400 * 1000};
 }
@@ -50,6 +52,9 @@ void engine_reconfigure(struct engine *e, const struct engine_config *config)
     atomic_store_explicit(&l->head_bytes_max, config->head_bytes_max, memory_order_relaxed);
     atomic_store_explicit(&l->registry_bytes_max, config->registry_bytes_max, memory_order_relaxed);
     atomic_store_explicit(&l->series_max, config->series_max, memory_order_relaxed);
+    atomic_store_explicit(&e->exemplar_room.max, config->exemplars_max, memory_order_relaxed);
+    atomic_store_explicit(&e->exemplar_room.bytes_max, config->exemplar_bytes_max,
+                          memory_order_relaxed);
     engine_set_overrides(e, config->overrides, config->n_overrides);
 }
 
@@ -550,6 +555,11 @@ static void metrics_open(struct engine *e)
                            "Samples of the log whose series' definition is lost.", ""),
         .unknown_tenants = metric_counter(m, "quipu_recovery_unknown_tenant_records_total",
                                           "Records of the log of tenants that are no more.", ""),
+        .exemplars =
+            metric_gauge(m, "quipu_exemplar_bytes", "Exemplars of all tenants in memory.", ""),
+        .exemplar_runs_bad =
+            metric_counter(m, "quipu_exemplar_runs_damaged_total",
+                           "Runs of exemplars in the catalog that were left out at the start.", ""),
         .wal_held_bytes = metric_gauge(m, "quipu_wal_held_bytes",
                                        "Log kept because its samples are not in blocks yet.", ""),
         .archive_failures =

@@ -56,6 +56,8 @@ struct engine_config {
         open_files_max; /* 4,096: blocks whose files are open at once; others are opened when they are read */
     uint64_t
         reserve_bytes_max; /* 0: none. Kept free for a full disk; see disk_room.h, also for "auto" */
+    uint64_t exemplars_max;       /* 100,000: of a tenant; 0: none are kept */
+    size_t exemplar_bytes_max;    /* 32 MiB: of all tenants, in memory */
     struct memory_ceiling memory; /* none: see pressure.h */
     bool compact; /* true: blocks are merged in the background; engine_compact works anyway */
     uint64_t
@@ -79,7 +81,7 @@ struct engine_config engine_config_default(const char *data_dir);
 MUST_USE enum err_code engine_open(const struct env *env, const struct engine_config *config,
                                    struct engine **out, struct err *err);
 /* Changes what may change while running: retention, rates (and overrides), compaction, scrub_interval_ms, future_max_ms, flush_window_ms, head_bytes_max, series_max,
- * registry_bytes_max. */
+ * registry_bytes_max, exemplars_max, exemplar_bytes_max. */
 void engine_reconfigure(struct engine *engine, const struct engine_config *config);
 /* flush: heads go to blocks first, so that the next start is quick. Otherwise just stops (all that was
  * acknowledged is in the WAL anyway). Frees all; no call may be running. */
@@ -238,6 +240,11 @@ struct write_batch {
     struct series **h_series;
     int64_t *h_t_ms;
     struct histogram **h; /* validated */
+    size_t n_exemplars;
+    struct series **e_series;
+    int64_t *e_t_ms;
+    double *e_v;
+    struct bytes *e_labels; /* encoded (storage/labels.h) */
 };
 struct write_result {
     size_t n_too_old;         /* before 1970 or beyond retention: not stored */
@@ -245,6 +252,10 @@ struct write_result {
     struct series *first_bad; /* of those; NULL: none. Valid until tenant_write_end */
     int64_t first_bad_t_ms;
     bool first_bad_too_new;
+    size_t n_exemplars;             /* stored, or there already */
+    size_t exemplars_unordered;     /* from before the newest of their series: not stored */
+    size_t exemplars_left_out;      /* for their time, or without room: not stored */
+    struct series *first_unordered; /* NULL: none. Valid until tenant_write_end */
 };
 typedef void write_done_fn(void *arg, enum err_code rc);
 /* Logs the batch and puts it into the head. Bad times are left out (see result) and hurt nobody else; the arrays may
@@ -368,6 +379,22 @@ MUST_USE enum err_code tenant_label_values(struct tenant *tenant, struct str nam
                                            const struct label_want *want, struct arena *arena,
                                            struct str **out, size_t *n, bool *truncated,
                                            struct err *err);
+/* The newest exemplars are kept, a bounded number (engine_config.exemplars_max). Those with mint_ms <= t <= maxt_ms of series
+ * that match all of one set's matchers: series sorted by labels, each one's by time; in the arena. */
+struct engine_exemplar {
+    struct labels labels; /* its own */
+    int64_t t_ms;
+    double v;
+};
+struct series_exemplars {
+    struct labels series;
+    struct engine_exemplar *items;
+    size_t n; /* at least 1 */
+};
+MUST_USE enum err_code tenant_exemplars(struct tenant *tenant, const struct matcher_set *sets,
+                                        size_t n_sets, int64_t mint_ms, int64_t maxt_ms,
+                                        struct arena *arena, struct series_exemplars **out,
+                                        size_t *n, struct err *err);
 /* family {"", 0}: all. Sorted by family; strings copied to the arena. */
 MUST_USE enum err_code tenant_metadata(struct tenant *tenant, struct str family,
                                        struct arena *arena, struct catalog_metadata **out,

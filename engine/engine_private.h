@@ -12,6 +12,7 @@
 struct engine_metrics {
     struct metric *head_bytes, *flushes, *flush_failures, *quarantined, *unknown_series,
         *unknown_tenants;
+    struct metric *exemplars, *exemplar_runs_bad;
     struct metric *wal_held_bytes, *archive_failures;
     struct metric *retention_blocks, *retention_bytes;
     struct metric *refused[2]; /* by enum engine_work */
@@ -46,6 +47,7 @@ struct engine {
 
     struct pressure pressure;
     struct disk_room room;
+    struct exemplar_room exemplar_room;
     struct data_clock data_clock; /* by which retention goes */
     bool clock_jumped;            /* and it was told; under step_lock */
     struct cell_pool registry_pool;

@@ -228,6 +228,7 @@ static enum err_code open_tenant(void *ctx, const struct catalog_tenant *row, st
     struct tenant *t;
     enum err_code rc = engine_add_tenant(list->engine, row, &t, err);
     if (!rc) rc = tenant_load_tombstones(t, err);
+    if (!rc) rc = tenant_load_exemplars(t, err);
     return rc ? rc : open_blocks(t, row, list->log_pos, err);
 }
 
@@ -410,6 +411,35 @@ static enum err_code replay_histograms(struct replay *r, struct tenant *t, struc
     return rc;
 }
 
+static enum err_code replay_exemplars(struct replay *r, struct tenant *t, struct bytes payload,
+                                      struct err *err)
+{
+    struct wal_exemplars record;
+    enum err_code rc = wal_decode_exemplars(payload, &r->arena, &record, err);
+    for (size_t i = 0; !rc && i < record.n; i++) {
+        const struct series *s = series_of(r, t, record.id[i]);
+        struct reader reader = reader_init(record.exemplar[i]);
+        struct exemplar e = {.t_ms = record.t_ms[i], .v = reader_double(&reader)};
+        struct labels labels;
+        struct buf encoded;
+        if (!s) {
+            r->n_unknown_series++;
+            continue;
+        }
+        e.labels = bytes_of(reader.p, reader_left(&reader));
+        rc = labels_decode(&reader, &r->arena, &labels, err);
+        if (!rc) rc = reader_finish(&reader, err);
+        if (rc) break;
+        rc = series_labels(t, series_by_id(&t->registry, s->id), &r->arena, &labels, err);
+        if (rc) break;
+        buf_init(&encoded, MEM_HEAD);
+        labels_encode(&encoded, labels);
+        if (!encoded.failed) (void)exemplars_add(&t->exemplars, buf_bytes(&encoded), &e);
+        buf_release(&encoded);
+    }
+    return rc;
+}
+
 /* Keeps the head within its budget. */
 static enum err_code flush_largest(struct replay *r, struct err *err)
 {
@@ -455,6 +485,7 @@ static enum err_code replay_record(void *ctx, const struct wal_record *record, s
     case WAL_SAMPLES: rc = replay_samples(r, t, record->payload, &bad); break;
     case WAL_STARTED: rc = replay_started(r, t, record->payload, &counts, &bad); break;
     case WAL_HISTOGRAMS: rc = replay_histograms(r, t, record->payload, &counts, &bad); break;
+    case WAL_EXEMPLARS: rc = replay_exemplars(r, t, record->payload, &bad); break;
     default: break; /* of a later version, or nothing to the head */
     }
     r->n_samples += counts.n_stored;

@@ -140,6 +140,7 @@ enum err_code tenant_new(struct engine *engine, const struct catalog_tenant *row
     rwlock_init(&t->gate, LOCK_TENANT_GATE);
     lock_init(&t->flush_lock, LOCK_TENANT_FLUSH);
     lock_init(&t->metadata_lock, LOCK_INTERN);
+    exemplars_init(&t->exemplars, &engine->exemplar_room);
     changes_init(&t->changes);
     tombstones_init(&t->tombstones);
     quarantine_init(&t->quarantine);
@@ -178,6 +179,7 @@ void tenant_free(struct tenant *t)
     rwlock_destroy(&t->gate);
     lock_destroy(&t->flush_lock);
     lock_destroy(&t->metadata_lock);
+    exemplars_release(&t->exemplars);
     mem_free(t->recovered);
     mem_free(t->doubtful);
     mem_free(t->compact.refused);

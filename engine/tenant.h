@@ -15,6 +15,7 @@
 #include "engine/compact.h"
 #include "engine/delete.h"
 #include "engine/engine.h"
+#include "engine/exemplars.h"
 #include "engine/head.h"
 #include "engine/quarantine.h"
 #include "engine/rate.h"
@@ -87,6 +88,7 @@ struct tenant {
     struct time_range range, old_range; /* of this generation, and of older ones in the head */
     _Atomic int64_t head_bytes, head_samples, head_chunks; /* relaxed */
 
+    struct exemplars exemplars;
     struct lock metadata_lock;      /* rank LOCK_INTERN; guards metadata */
     struct metadata_seen *metadata; /* NULL until first used; see metadata.c */
     struct tenant_metrics metrics;
@@ -128,6 +130,18 @@ MUST_USE enum err_code tenant_flush(struct tenant *tenant, bool recovering, stru
 MUST_USE enum err_code tenant_flush_recovered(struct tenant *tenant, struct err *err);
 /* Frees chunks and series that nobody can see any more. */
 void tenant_sweep(struct tenant *tenant);
+
+/* ---- tenant_exemplars.c ---- */
+
+/* Of the catalog's runs, before the log is replayed. A run that is damaged is told about and left out. */
+MUST_USE enum err_code tenant_load_exemplars(struct tenant *tenant, struct err *err);
+/* With the catalog's transaction that moves the log forward: what is new of them enters it. */
+MUST_USE enum err_code tenant_flush_exemplars(struct tenant *tenant, struct catalog_change *change,
+                                              struct buf *space, struct exemplar_run *run,
+                                              struct err *err);
+/* Those that are deleted leave memory and catalog. */
+MUST_USE enum err_code tenant_purge_exemplars(struct tenant *tenant,
+                                              const struct tombstone_set *deleted, struct err *err);
 
 /* ---- block_swap.c; under the flush lock ---- */
 

@@ -190,6 +190,7 @@ static enum err_code delete_locked(struct tenant *t, struct err *err)
         (void)resolve(t); /* or engine_step does later */
     } else {
         let_go(t, view);
+        exemplars_clear(&t->exemplars);
     }
     lock_release(&t->flush_lock);
     return rc;

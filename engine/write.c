@@ -192,6 +192,18 @@ static void filter_times(struct tenant *t, struct write_batch *b, struct write_r
         b->h[n++] = b->h[i];
     }
     b->n_histograms = n;
+    n = 0;
+    for (size_t i = 0; i < b->n_exemplars; i++) {
+        if (b->e_t_ms[i] < limits.min_ms || b->e_t_ms[i] > limits.max_ms) {
+            result->exemplars_left_out++;
+            continue;
+        }
+        b->e_series[n] = b->e_series[i];
+        b->e_t_ms[n] = b->e_t_ms[i];
+        b->e_labels[n] = b->e_labels[i];
+        b->e_v[n++] = b->e_v[i];
+    }
+    b->n_exemplars = n;
 }
 
 /* ---- the log ---- */
@@ -327,12 +339,46 @@ static enum err_code log_histograms(struct write *w, struct err *err)
     return ERR_OK;
 }
 
+static enum err_code log_exemplars(struct write *w, struct err *err)
+{
+    const struct write_batch *b = w->b;
+    struct write_scratch *x = w->scratch;
+    for (size_t from = 0; from < b->n_exemplars;) {
+        size_t n = 0;
+        buf_reset(&x->text);
+        for (; from + n < b->n_exemplars && x->text.len < RECORD_TEXT_BYTES; n++) {
+            size_t start = x->text.len;
+            buf_double(&x->text, b->e_v[from + n]);
+            buf_put(&x->text, b->e_labels[from + n].p, b->e_labels[from + n].len);
+            x->ids[n] = b->e_series[from + n]->id;
+            x->items[n] = bytes_of(NULL, x->text.len - start);
+        }
+        enum err_code rc = buf_finish(&x->text, err);
+        if (rc) return rc;
+        const uint8_t *p = x->text.p;
+        for (size_t i = 0; i < n; i++) {
+            x->items[i].p = p;
+            p += x->items[i].len;
+        }
+        struct wal_exemplars record = {w->t->incarnation, n, x->ids, b->e_t_ms + from, x->items};
+        buf_reset(&x->payload);
+        wal_encode_exemplars(&x->payload, &record);
+        rc = op_append(w->op, WAL_EXEMPLARS, &x->payload, err);
+        if (rc) return rc;
+        from += n;
+    }
+    return ERR_OK;
+}
+
 static enum err_code log_all(struct write *w, struct err *err)
 {
     const struct write_batch *b = w->b;
-    enum err_code rc = scratch_reserve(w->scratch, MAX_OF(b->n, b->n_histograms), err);
+    size_t n = MAX_OF(b->n, MAX_OF(b->n_histograms, b->n_exemplars));
+    enum err_code rc = scratch_reserve(w->scratch, n, err);
     if (!rc) rc = log_series(w, b->series, b->n, err);
     if (!rc && b->n_histograms) rc = log_series(w, b->h_series, b->n_histograms, err);
+    if (!rc && b->n_exemplars) rc = log_series(w, b->e_series, b->n_exemplars, err);
+    if (!rc && b->n_exemplars) rc = log_exemplars(w, err);
     if (!rc && b->n_histograms) rc = encode_histograms(w, err);
     /* In the order of insertion: a replay must come to the same winner. */
     if (!rc) rc = log_samples(w, err);
@@ -398,6 +444,35 @@ static enum err_code insert_histograms(const struct write *w, struct head_counts
     return rc;
 }
 
+/* Of any time: what is behind the newest of its series is refused now, and would be by a replay. */
+static void insert_exemplars(const struct write *w, struct write_result *result)
+{
+    const struct write_batch *b = w->b;
+    struct registry *reg = &w->t->registry;
+    struct buf labels;
+    struct label few[SENT_PAIRS_MAX + 1];
+    buf_init(&labels, MEM_HEAD);
+    for (size_t i = 0; i < b->n_exemplars; i++) {
+        struct series *s = b->e_series[i];
+        struct exemplar e = {b->e_t_ms[i], b->e_v[i], b->e_labels[i]};
+        buf_reset(&labels);
+        if (s->n_pairs <= COUNT_OF(few)) {
+            rwlock_read(&reg->lock);
+            labels_encode(&labels, registry_labels(reg, s, few));
+            rwlock_release(&reg->lock);
+        }
+        enum exemplar_outcome outcome =
+            labels.len && !labels.failed ? exemplars_add(&w->t->exemplars, buf_bytes(&labels), &e)
+                                         : EXEMPLAR_NO_ROOM;
+        result->n_exemplars += outcome == EXEMPLAR_STORED || outcome == EXEMPLAR_REPEATED;
+        result->exemplars_left_out += outcome == EXEMPLAR_NO_ROOM;
+        result->exemplars_unordered += outcome == EXEMPLAR_OUT_OF_ORDER;
+        if (outcome == EXEMPLAR_OUT_OF_ORDER && !result->first_unordered)
+            result->first_unordered = s;
+    }
+    buf_release(&labels);
+}
+
 /* Before the first record since a cut, so that whoever cuts the WAL sees it. */
 static void note_first_write(struct tenant *t)
 {
@@ -426,7 +501,7 @@ static struct write_op *op_new(struct tenant *t, write_done_fn *done, void *arg)
 /* Logs and inserts what is left of the batch. */
 static enum err_code write_good(struct tenant *t, struct write_batch *b, int64_t min_ms,
                                 struct write_scratch *x, write_done_fn *done, void *arg,
-                                struct err *err)
+                                struct write_result *result, struct err *err)
 {
     struct write_op *op = op_new(t, done, arg);
     if (!op) return err_set(err, ERR_NO_MEMORY, "no memory for a write");
@@ -444,6 +519,7 @@ static enum err_code write_good(struct tenant *t, struct write_batch *b, int64_t
     enum err_code head_rc = insert_floats(&w, &counts, &why);
     if (!head_rc) head_rc = insert_histograms(&w, &counts, &why);
     tenant_count(t, &counts);
+    if (UNLIKELY(b->n_exemplars)) insert_exemplars(&w, result);
     changes_note_samples(&t->changes, min_ms); /* before anybody is told that they are stored */
     wal_coming(t->engine->wal, 1);             /* until tenant_write_end */
     op_release(op, head_rc);
@@ -460,16 +536,16 @@ enum err_code tenant_write(struct tenant *t, struct write_batch *b, write_done_f
     if (UNLIKELY(atomic_load_explicit(&t->state, memory_order_relaxed) != TENANT_ALIVE))
         return tenant_gone(t, err);
     filter_times(t, b, result, &min_ms, &max_ms);
-    if (b->n == 0 && b->n_histograms == 0) {
+    if (b->n == 0 && b->n_histograms == 0 && b->n_exemplars == 0) {
         if (done) done(arg, ERR_OK);
         return ERR_OK;
     }
     struct write_scratch *x = scratch_take(t->engine);
     if (!x) return err_set(err, ERR_NO_MEMORY, "no memory for a write");
     /* Before the samples: a reader that sees one must not miss it for its time. */
-    time_range_add(&t->range, min_ms, max_ms);
-    uint64_t n = b->n + b->n_histograms;
-    rc = write_good(t, b, min_ms, x, done, arg, err);
+    if (min_ms <= max_ms) time_range_add(&t->range, min_ms, max_ms);
+    uint64_t n = b->n + b->n_histograms + b->n_exemplars;
+    rc = write_good(t, b, min_ms, x, done, arg, result, err);
     if (!rc) rate_take(&t->rate, clock_mono_ns(t->engine->env.clock), n);
     scratch_give(t->engine, x);
     return rc;

@@ -189,8 +189,10 @@ static void count_request(struct call *c, struct tenant *tenant, size_t n_floats
     count_tenant(c, "quipu_ingest_samples_total", "Float samples taken in.", name, "", n_floats);
     count_tenant(c, "quipu_ingest_histograms_total", "Native histogram samples taken in.", name, "",
                  n_histograms);
-    count_tenant(c, "quipu_ingest_ignored_total", "What was received but is not stored.", name,
-                 "kind=\"exemplar\"", c->w.n_exemplars);
+    count_tenant(c, "quipu_ingest_exemplars_total", "Exemplars taken in.", name, "",
+                 c->asked.n_exemplars);
+    count_tenant(c, "quipu_ingest_exemplars_refused_total", "Exemplars that were not stored.", name,
+                 "", c->w.exemplars_refused);
     for (int reason = 1; reason < REJECT_N; reason++) {
         char extra[64];
         snprintf(extra, sizeof(extra), "reason=\"%s\"",
@@ -270,20 +272,39 @@ static void reject_times(struct call *c, struct tenant *tenant, const struct wri
     c->w.rejected[REJECT_TOO_OLD] += result->n_too_old;
 }
 
+/* Only 2.0 has a word for it. */
+static void reject_exemplars(struct call *c, struct tenant *tenant,
+                             const struct write_result *result)
+{
+    c->w.exemplars_refused += result->exemplars_unordered + result->exemplars_left_out;
+    if (!result->first_unordered || !c->asked.v2) return;
+    struct err why;
+    struct labels labels = {NULL, 0};
+    char text[201];
+    if (series_labels(tenant, result->first_unordered, c->w.arena, &labels, &why)) labels.n = 0;
+    labels_short(labels, text, sizeof(text));
+    err_set(&why, ERR_INVALID, "out of order exemplar for series %s", text);
+    write_request_reject(&c->w, REJECT_NONE, 0, &why);
+    c->w.n_problems += result->exemplars_unordered - 1;
+}
+
 /* Under the tenant's gate. After this the committer may be done with its part at any time; the call itself stays
  * until our own part ends. */
 static void call_write(struct call *c, struct tenant *tenant)
 {
     struct write_batch *b = &c->w.batch;
     struct write_result result = {0};
-    if (b->n + b->n_histograms == 0) return;
+    if (b->n + b->n_histograms + b->n_exemplars == 0) return;
     atomic_fetch_add_explicit(&c->parties, 1, memory_order_relaxed);
     bool stored = tenant_write(tenant, b, call_stored, c, &result, &c->err) == ERR_OK;
     if (!stored) atomic_fetch_sub_explicit(&c->parties, 1, memory_order_relaxed);
     reject_times(c, tenant, &result);
+    if (UNLIKELY(result.exemplars_unordered + result.exemplars_left_out))
+        reject_exemplars(c, tenant, &result);
     /* The batch has been compacted to what was good. */
     c->asked.n_floats = stored ? b->n : 0;
     c->asked.n_histograms = stored ? b->n_histograms : 0;
+    c->asked.n_exemplars = stored ? result.n_exemplars : 0;
     count_request(c, tenant, c->asked.n_floats, c->asked.n_histograms);
 }
 
@@ -299,7 +320,8 @@ static enum err_code call_store(struct call *c, struct tenant *tenant, struct by
     if (rc == ERR_OK) call_write(c, tenant);
     tenant_write_end(tenant);
     if (rc) return rc;
-    if (c->w.batch.n + c->w.batch.n_histograms == 0 && c->w.n_problems)
+    const struct write_batch *b = &c->w.batch;
+    if (b->n + b->n_histograms + b->n_exemplars == 0 && c->w.n_problems + c->w.exemplars_refused)
         count_request(c, tenant, 0, 0);
     /* Descriptions last: they may wait for the catalog, and only when they changed. */
     if (c->err.code == ERR_OK && c->w.n_metadata &&

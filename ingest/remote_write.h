@@ -1,6 +1,6 @@
 /* ingest/remote_write.h: POST /api/v1/write, Prometheus remote write 1.0 and 2.0, snappy or zstd. Answers by docs/http-api.md: 204 only when
- * everything is durable, 4xx for what can never succeed, 5xx for what may. Exemplars are checked and counted as
- * ignored. */
+ * everything is durable, 4xx for what can never succeed, 5xx for what may. Exemplars that are bad or out of
+ * order cost themselves alone. */
 #ifndef QUIPU_INGEST_REMOTE_WRITE_H
 #define QUIPU_INGEST_REMOTE_WRITE_H
 

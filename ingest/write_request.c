@@ -4,6 +4,7 @@
 
 #include <inttypes.h>
 
+#define EXEMPLAR_RUNES_MAX 128 /* of all names and values of one; OpenMetrics 1.0 */
 #define BATCH_CAP_FIRST 2048
 #define COUNT_EXACT_MAX 9007199254740992.0 /* 2^53: larger integer counts would be rounded */
 
@@ -301,6 +302,100 @@ enum err_code write_histogram_push(struct write_request *w, struct pb *outer, st
     return ERR_OK;
 }
 
+/* ---- exemplars ---- */
+
+enum err_code write_exemplar_label(struct write_request *w, struct sent_exemplar *e,
+                                   struct label label, struct err *err)
+{
+    if (e->n == e->cap) {
+        size_t cap = e->cap ? e->cap * 2 : 8;
+        void *labels = column_grow(w->arena, e->labels, e->n, cap, sizeof(*e->labels));
+        if (!labels) return arena_fail(w->arena, err);
+        e->labels = labels;
+        e->cap = cap;
+    }
+    e->labels[e->n++] = label;
+    return ERR_OK;
+}
+
+static size_t count_runes(struct str s)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < s.len; i++) n += ((unsigned char)s.p[i] & 0xC0) != 0x80;
+    return n;
+}
+
+/* Drops empty values and sorts. False: they are not what labels must be, or too long. */
+static bool exemplar_labels(struct sent_exemplar *e, struct labels *out)
+{
+    size_t n = 0, n_runes = 0;
+    for (size_t i = 0; i < e->n; i++) {
+        struct label l = e->labels[i];
+        if (l.value.len == 0) continue;
+        if (l.name.len == 0 || !utf8_valid(l.name) || !utf8_valid(l.value)) return false;
+        n_runes += count_runes(l.name) + count_runes(l.value);
+        e->labels[n++] = l;
+    }
+    if (n_runes > EXEMPLAR_RUNES_MAX || !labels_sort(e->labels, n)) return false;
+    *out = (struct labels){e->labels, n};
+    return true;
+}
+
+static enum err_code exemplars_reserve(struct write_request *w, struct err *err)
+{
+    struct write_batch *b = &w->batch;
+    if (b->n_exemplars < w->e_cap) return ERR_OK;
+    size_t n = b->n_exemplars, cap = w->e_cap ? w->e_cap * 2 : 64;
+    void *series = column_grow(w->arena, b->e_series, n, cap, sizeof(*b->e_series));
+    void *t_ms = column_grow(w->arena, b->e_t_ms, n, cap, sizeof(*b->e_t_ms));
+    void *v = column_grow(w->arena, b->e_v, n, cap, sizeof(*b->e_v));
+    void *labels = column_grow(w->arena, b->e_labels, n, cap, sizeof(*b->e_labels));
+    if (!series || !t_ms || !v || !labels) return arena_fail(w->arena, err);
+    b->e_series = series;
+    b->e_t_ms = t_ms;
+    b->e_v = v;
+    b->e_labels = labels;
+    w->e_cap = cap;
+    return ERR_OK;
+}
+
+/* Without a time of its own it has that of the newest sample of the series in the message. */
+static int64_t exemplar_time(const struct write_batch *b, const struct series *series)
+{
+    if (b->n && b->series[b->n - 1] == series) return b->t_ms[b->n - 1];
+    if (b->n_histograms && b->h_series[b->n_histograms - 1] == series)
+        return b->h_t_ms[b->n_histograms - 1];
+    return 0;
+}
+
+enum err_code write_exemplar_push(struct write_request *w, struct series *series,
+                                  struct sent_exemplar *e, struct err *err)
+{
+    struct write_batch *b = &w->batch;
+    struct labels labels;
+    struct buf encoded;
+    if (!exemplar_labels(e, &labels)) {
+        w->exemplars_refused++;
+        return ERR_OK;
+    }
+    enum err_code rc = exemplars_reserve(w, err);
+    if (rc) return rc;
+    buf_init(&encoded, MEM_INGEST);
+    labels_encode(&encoded, labels);
+    rc = buf_finish(&encoded, err);
+    uint8_t *copy = rc ? NULL : arena_alloc(w->arena, encoded.len, 1);
+    if (!rc && !copy) rc = arena_fail(w->arena, err);
+    if (!rc) {
+        memcpy(copy, encoded.p, encoded.len);
+        b->e_series[b->n_exemplars] = series;
+        b->e_t_ms[b->n_exemplars] = e->t_ms ? e->t_ms : exemplar_time(b, series);
+        b->e_v[b->n_exemplars] = e->v;
+        b->e_labels[b->n_exemplars++] = bytes_of(copy, encoded.len);
+    }
+    buf_release(&encoded);
+    return rc;
+}
+
 /* ---- one series ---- */
 
 enum err_code write_sample_push(struct write_request *w, struct pb *outer, struct bytes message,
@@ -457,27 +552,46 @@ enum err_code write_series_add(struct write_request *w, struct pb *outer,
     return ERR_OK;
 }
 
-/* Exemplars are not kept; a malformed one is a malformed message all the same. */
-static void exemplar_check(struct pb *outer, struct bytes message)
+/* Decodes an Exemplar. */
+static enum err_code exemplar_decode(struct write_request *w, struct pb *outer,
+                                     struct bytes message, struct sent_exemplar *e, struct err *err)
 {
     struct pb pb = pb_init(message, "Exemplar");
     struct pb_field f;
     struct label label;
-    while (outer->error == PB_OK && pb_next(&pb, &f)) {
-        if (f.number == 1 && pb_expect(&pb, &f, PB_LEN, "Labels"))
-            (void)label_decode(outer, f.bytes, &label);
-        if (f.number == 2) (void)pb_expect(&pb, &f, PB_FIXED64, "Value");
-        if (f.number == 3) (void)pb_expect(&pb, &f, PB_VARINT, "Timestamp");
+    enum err_code rc = ERR_OK;
+    while (!rc && outer->error == PB_OK && pb_next(&pb, &f)) {
+        if (f.number == 1 && pb_expect(&pb, &f, PB_LEN, "Labels") &&
+            label_decode(outer, f.bytes, &label))
+            rc = write_exemplar_label(w, e, label, err);
+        if (f.number == 2 && pb_expect(&pb, &f, PB_FIXED64, "Value")) memcpy(&e->v, &f.u, 8);
+        if (f.number == 3 && pb_expect(&pb, &f, PB_VARINT, "Timestamp")) e->t_ms = (int64_t)f.u;
     }
     if (pb.error) *outer = pb;
+    return rc;
 }
 
-static void exemplars_check(struct pb *outer, struct bytes rest)
+/* series NULL: they are only looked at, as a malformed one is a malformed message. */
+static enum err_code series_exemplars(struct write_request *w, struct pb *outer, struct bytes rest,
+                                      struct series *series, struct err *err)
 {
     struct pb pb = pb_init(rest, "TimeSeries");
     struct pb_field f;
-    while (outer->error == PB_OK && pb_next(&pb, &f))
-        if (f.number == 3) exemplar_check(outer, f.bytes);
+    struct sent_exemplar e = {.labels = NULL};
+    enum err_code rc = ERR_OK;
+    while (!rc && outer->error == PB_OK && pb_next(&pb, &f)) {
+        if (f.number != 3) continue;
+        e.n = 0;
+        e.v = 0;
+        e.t_ms = 0;
+        rc = exemplar_decode(w, outer, f.bytes, &e, err);
+        if (rc || outer->error) break;
+        if (series)
+            rc = write_exemplar_push(w, series, &e, err);
+        else
+            w->exemplars_refused++;
+    }
+    return rc;
 }
 
 static enum err_code series_samples(struct write_request *w, struct pb *outer, struct bytes rest,
@@ -507,19 +621,22 @@ static enum err_code series_decode(struct write_request *w, struct pb *outer, st
     struct series_parts parts;
     enum err_code rc = series_split(w, outer, message, &parts, err);
     if (rc || outer->error) return rc;
-    if (UNLIKELY(parts.n_exemplars)) exemplars_check(outer, parts.rest);
-    w->n_exemplars += parts.n_exemplars;
-    /* Without samples there is nothing to keep, and no series to make. */
-    if (outer->error || parts.n_samples + parts.n_histograms == 0) return ERR_OK;
+    size_t n = parts.n_samples + parts.n_histograms;
+    if (n + parts.n_exemplars == 0) return ERR_OK;
     uint64_t hash = hash_xxh3(parts.labels.p, parts.labels.len);
     struct series *series = w->source.find(w->source.ctx, hash, parts.labels, w->walk.last);
-    if (UNLIKELY(!series)) {
+    if (UNLIKELY(!series) && n) { /* no series is made without samples */
         rc = write_series_add(w, outer, &parts, hash, &series, err);
-        if (rc || outer->error || !series) return rc;
+        if (rc || outer->error) return rc;
     }
-    w->walk.last = series;
-    w->walk.n = 0;
-    return series_samples(w, outer, parts.rest, series, err);
+    if (LIKELY(series)) {
+        w->walk.last = series;
+        w->walk.n = 0;
+        rc = series_samples(w, outer, parts.rest, series, err);
+    }
+    if (UNLIKELY(parts.n_exemplars) && !rc && !outer->error)
+        rc = series_exemplars(w, outer, parts.rest, series, err);
+    return rc;
 }
 
 /* ---- a known series in its usual place ---- */

@@ -32,9 +32,10 @@ struct write_request {
     struct catalog_metadata *metadata;
     size_t n_metadata, metadata_cap;
 
-    size_t n_exemplars;                         /* checked, not stored */
-    size_t rejected[REJECT_N];                  /* samples and histograms left out, by reason */
-    size_t n_problems;                          /* series and samples that were refused */
+    size_t e_cap;
+    size_t exemplars_refused;  /* their labels are bad, or their series is not known */
+    size_t rejected[REJECT_N]; /* samples and histograms left out, by reason */
+    size_t n_problems;         /* series and samples that were refused */
     const char *problems[WRITE_PROBLEMS_SHOWN]; /* what is wrong with the first of them */
     enum err_code
         add_rc; /* a new series had no room (ERR_LIMIT, ERR_NO_MEMORY): the rest was taken */

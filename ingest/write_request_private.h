@@ -17,6 +17,18 @@ struct series_parts {
     size_t n_labels, n_samples, n_histograms, n_exemplars;
 };
 
+/* An exemplar as sent: its labels in the sender's order, t_ms 0 when it has none. Bad labels cost the exemplar alone. */
+struct sent_exemplar {
+    struct label *labels;
+    size_t n, cap;
+    double v;
+    int64_t t_ms;
+};
+/* Room for one more of its labels, in the arena. */
+MUST_USE enum err_code write_exemplar_label(struct write_request *w, struct sent_exemplar *e,
+                                            struct label label, struct err *err);
+MUST_USE enum err_code write_exemplar_push(struct write_request *w, struct series *series,
+                                           struct sent_exemplar *e, struct err *err);
 /* Room for one more float. */
 MUST_USE enum err_code write_floats_reserve(struct write_request *w, struct err *err);
 /* The start timestamp of the last float; 0: unknown. */

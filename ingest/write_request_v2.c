@@ -305,6 +305,54 @@ static enum err_code series_samples(struct request_v2 *r, struct pb *outer,
     return ERR_OK;
 }
 
+static enum err_code exemplar_decode(struct request_v2 *r, struct pb *outer, struct bytes message,
+                                     struct sent_labels *refs, struct sent_exemplar *e,
+                                     struct err *err)
+{
+    struct pb pb = pb_init(message, "Exemplar");
+    struct pb_field f;
+    enum err_code rc = ERR_OK;
+    refs->n_refs = 0;
+    while (!rc && pb_next(&pb, &f)) {
+        if (f.number == 1) rc = refs_push(r, &pb, &f, refs, err);
+        if (f.number == 2 && pb_expect(&pb, &f, PB_FIXED64, "Value")) memcpy(&e->v, &f.u, 8);
+        if (f.number == 3 && pb_expect(&pb, &f, PB_VARINT, "Timestamp")) e->t_ms = (int64_t)f.u;
+    }
+    if (pb.error) *outer = pb;
+    return rc;
+}
+
+/* series NULL: they are only looked at, as a malformed one is a malformed message. */
+static enum err_code series_exemplars(struct request_v2 *r, struct pb *outer,
+                                      const struct series_v2 *s, struct series *series,
+                                      struct err *err)
+{
+    struct pb pb = pb_init(s->parts.rest, "TimeSeries");
+    struct pb_field f;
+    struct sent_labels refs = {.refs = NULL};
+    struct sent_exemplar e = {.labels = NULL};
+    struct err why; /* of bad references: they cost the exemplar */
+    enum err_code rc = ERR_OK;
+    while (!rc && outer->error == PB_OK && pb_next(&pb, &f)) {
+        if (f.number != 4) continue;
+        e.n = 0;
+        e.v = 0;
+        e.t_ms = 0;
+        rc = exemplar_decode(r, outer, f.bytes, &refs, &e, err);
+        if (rc || outer->error) break;
+        if (!series || refs_bad(r, &refs, &why)) {
+            r->w->exemplars_refused++;
+            continue;
+        }
+        for (size_t i = 0; !rc && i < refs.n_refs; i += 2)
+            rc = write_exemplar_label(
+                r->w, &e, (struct label){symbol(r, refs.refs[i]), symbol(r, refs.refs[i + 1])},
+                err);
+        if (!rc) rc = write_exemplar_push(r->w, series, &e, err);
+    }
+    return rc;
+}
+
 static bool drop_suffix(struct str *name, const char *suffix)
 {
     size_t len = strlen(suffix);
@@ -378,13 +426,13 @@ static enum err_code series_decode(struct request_v2 *r, struct pb *outer, struc
     bool too_long;
     enum err_code rc = series_look(r, outer, message, to, &s, err);
     if (rc || outer->error) return rc;
-    r->w->n_exemplars += s.parts.n_exemplars;
     if (refs_bad(r, to, &why)) {
         to->n_refs = 0; /* nobody copies from it */
         return series_refuse(r, &s, REJECT_INVALID_LABEL, &why);
     }
     if (s.has_metadata) rc = describe(r, to, &s, err);
-    if (rc || s.parts.n_samples + s.parts.n_histograms == 0) return rc;
+    size_t n = s.parts.n_samples + s.parts.n_histograms;
+    if (rc || n + s.parts.n_exemplars == 0) return rc;
     rc = labels_expand(r, to, before, &too_long, err);
     if (rc) return rc;
     if (too_long) {
@@ -399,12 +447,15 @@ static enum err_code series_decode(struct request_v2 *r, struct pb *outer, struc
     s.parts.n_labels = to->n_refs / 2;
     uint64_t hash;
     struct series *series = series_find(r, s.parts.labels, &hash);
-    if (UNLIKELY(!series)) {
+    if (UNLIKELY(!series) && n) { /* no series is made without samples */
         rc = write_series_add(r->w, outer, &s.parts, hash, &series, err);
-        if (rc || outer->error || !series) return rc;
-        r->w->walk.last = series;
+        if (rc || outer->error) return rc;
+        if (series) r->w->walk.last = series;
     }
-    return series_samples(r, outer, &s, series, err);
+    if (LIKELY(series)) rc = series_samples(r, outer, &s, series, err);
+    if (UNLIKELY(s.parts.n_exemplars) && !rc && !outer->error)
+        rc = series_exemplars(r, outer, &s, series, err);
+    return rc;
 }
 
 /* The documented short cut past series_decode, which must find the same: all references first, one sample, and a

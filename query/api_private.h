@@ -144,6 +144,9 @@ void api_selectors_release(struct api_selectors *selectors);
 /* s, quoted as Go's %q, NUL-terminated, in the request's arena; "" when memory is out. */
 const char *api_quote(struct api_call *call, struct str s);
 
+/* The parameter `query`; `prefix` stands before errors. Released by parse_release(). False: answered (api_query.c). */
+MUST_USE bool api_parse_query(struct api_call *call, const char *prefix, struct parse_result *out);
+
 /* ---- handlers; ctx is the struct query_api ---- */
 
 void api_on_query(void *ctx, struct http_request *req);

@@ -308,7 +308,7 @@ void api_on_query_range(void *ctx, struct http_request *req)
 /* --- expressions ----------------------------------------------------------------------------------- */
 
 /* False: answered with the error. */
-static bool parse_query(struct api_call *call, const char *prefix, struct parse_result *out)
+bool api_parse_query(struct api_call *call, const char *prefix, struct parse_result *out)
 {
     struct str text = http_param(&call->params, "query");
     if (!text.p) text = STR("");
@@ -323,7 +323,7 @@ static void on_expression(struct query_api *api, struct http_request *req, bool 
     struct api_call call;
     struct parse_result parsed;
     if (!api_begin(&call, api, req)) return;
-    if (parse_query(&call, "invalid parameter \"query\": ", &parsed)) {
+    if (api_parse_query(&call, "invalid parameter \"query\": ", &parsed)) {
         api_success(&call);
         if (as_tree) {
             ast_print_json(parsed.root, &call.out);
@@ -349,22 +349,4 @@ void api_on_format_query(void *ctx, struct http_request *req)
 void api_on_parse_query(void *ctx, struct http_request *req)
 {
     on_expression(ctx, req, true);
-}
-
-/* Exemplars are not stored, so none are found; but Grafana takes an error for "no exemplars here". */
-void api_on_exemplars(void *ctx, struct http_request *req)
-{
-    struct api_call call;
-    struct parse_result parsed;
-    int64_t start_ms, end_ms;
-    if (!api_begin(&call, ctx, req)) return;
-    bool fine = api_optional_time(&call, "start", API_TIME_MIN, &start_ms) &&
-                api_optional_time(&call, "end", API_TIME_MAX, &end_ms);
-    if (fine && end_ms < start_ms) {
-        api_error(&call, API_BAD_DATA, "end timestamp must not be before start timestamp");
-    } else if (fine && parse_query(&call, "", &parsed)) {
-        parse_release(&parsed);
-        api_constant(&call, "[]");
-    }
-    api_end(&call);
 }

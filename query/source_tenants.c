@@ -61,11 +61,11 @@ static bool is_chosen(const struct split *split, struct str tenant)
 
 /* --- series ---------------------------------------------------------------------------------------- */
 
-static enum err_code add_label(struct source_select *sel, struct labels in, struct str tenant,
+static enum err_code add_label(struct arena *arena, struct labels in, struct str tenant,
                                struct labels *out, struct err *err)
 {
-    struct label *items = ARENA_ARRAY(&sel->arena, struct label, in.n + 1);
-    if (!items) return arena_fail(&sel->arena, err);
+    struct label *items = ARENA_ARRAY(arena, struct label, in.n + 1);
+    if (!items) return arena_fail(arena, err);
     for (size_t i = 0; i < in.n; i++) {
         items[i] = in.items[i];
         if (str_eq(items[i].name, TENANT)) items[i].name = ORIGINAL;
@@ -96,8 +96,8 @@ static enum err_code join(struct source_select *sel, struct err *err)
         for (size_t i = 0; i < n; i++) {
             struct item *item = &sel->items[sel->n];
             *item = (struct item){.tenant = (uint32_t)t, .idx = i};
-            enum err_code rc =
-                add_label(sel, ops->labels(sel->selects[t], i), tenant->name, &item->labels, err);
+            enum err_code rc = add_label(&sel->arena, ops->labels(sel->selects[t], i), tenant->name,
+                                         &item->labels, err);
             if (rc) return rc;
             sel->n++;
         }
@@ -403,6 +403,66 @@ static enum err_code op_metadata(struct query_source *source, struct str family,
     return ERR_OK;
 }
 
+static int compare_exemplars(const void *a, const void *b)
+{
+    return labels_cmp(((const struct source_exemplars *)a)->series,
+                      ((const struct source_exemplars *)b)->series);
+}
+
+/* The sets for one tenant: without what is asked of its name, and those alone that its name fits. */
+static enum err_code sets_of(const struct source_matchers *sets, size_t n_sets, struct str tenant,
+                             struct arena *arena, struct source_matchers **out, size_t *n,
+                             struct err *err)
+{
+    *n = 0;
+    *out = ARENA_ARRAY(arena, struct source_matchers, n_sets + 1);
+    if (!*out) return arena_fail(arena, err);
+    for (size_t i = 0; i < n_sets; i++) {
+        struct split split;
+        enum err_code rc = split_matchers(sets[i].items, sets[i].n, arena, &split, err);
+        if (rc) return rc;
+        if (is_chosen(&split, tenant))
+            (*out)[(*n)++] = (struct source_matchers){split.inner, split.n_inner};
+    }
+    return ERR_OK;
+}
+
+static enum err_code op_exemplars(struct query_source *source, const struct source_matchers *sets,
+                                  size_t n_sets, int64_t mint_ms, int64_t maxt_ms,
+                                  struct arena *arena, struct source_exemplars **out, size_t *n,
+                                  struct err *err)
+{
+    const struct source_tenants *src = of(source);
+    *out = NULL;
+    *n = 0;
+    for (size_t t = 0; t < src->n; t++) {
+        struct query_source *inner = src->tenants[t].source;
+        struct source_matchers *own;
+        struct source_exemplars *items;
+        size_t n_own, n_items;
+        enum err_code rc = sets_of(sets, n_sets, src->tenants[t].name, arena, &own, &n_own, err);
+        if (rc) return rc;
+        if (n_own == 0 || !inner->ops->exemplars) continue;
+        rc = inner->ops->exemplars(inner, own, n_own, mint_ms, maxt_ms, arena, &items, &n_items,
+                                   err);
+        if (rc) return rc;
+        struct source_exemplars *grown =
+            ARENA_ARRAY(arena, struct source_exemplars, *n + n_items + 1);
+        if (!grown) return arena_fail(arena, err);
+        if (*n) memcpy(grown, *out, *n * sizeof *grown);
+        for (size_t i = 0; i < n_items; i++) {
+            struct source_exemplars *to = &grown[*n];
+            *to = items[i];
+            rc = add_label(arena, items[i].series, src->tenants[t].name, &to->series, err);
+            if (rc) return rc;
+            ++*n;
+        }
+        *out = grown;
+    }
+    if (*n) qsort(*out, *n, sizeof **out, compare_exemplars);
+    return ERR_OK;
+}
+
 void source_tenants_init(struct source_tenants *src, const struct source_tenant *tenants, size_t n,
                          size_t memory_bytes_max)
 {
@@ -416,6 +476,7 @@ void source_tenants_init(struct source_tenants *src, const struct source_tenant 
                                                 .label_names = op_label_names,
                                                 .label_values = op_label_values,
                                                 .warnings = op_warnings,
+                                                .exemplars = op_exemplars,
                                                 .metadata = op_metadata};
     *src = (struct source_tenants){{.ops = &OPS}, tenants, n, memory_bytes_max};
 }

@@ -7,7 +7,9 @@
  *   metadata  of metric families, by incarnation
  * Version 2 adds:
  *   tombstones       what was deleted and may still be in files, by incarnation
- *   deleted_tenants  incarnations whose files, should one be left, are nobody's any more */
+ *   deleted_tenants  incarnations whose files, should one be left, are nobody's any more
+ * Version 3 adds:
+ *   exemplars        those that the log does not have any more, a flush's in a row */
 #include "storage/catalog.h"
 
 #include <inttypes.h>
@@ -21,7 +23,7 @@
 #include "storage/sqlite_wal_check.h"
 
 #define FILE_NAME CATALOG_FILE_NAME
-#define SCHEMA_VERSION 2
+#define SCHEMA_VERSION 3
 #define APPLICATION_ID 0x51504355 /* "QPCU" */
 #define BUSY_TIMEOUT_MS 500       /* the engine's lock comes first: nobody else should be here */
 
@@ -68,6 +70,14 @@ static const char schema_2_sql[] = "CREATE TABLE tombstones ("
                                    " deleted_ms INTEGER NOT NULL,"
                                    " files_gone INTEGER NOT NULL) STRICT;"
                                    "PRAGMA user_version = 2;";
+static const char schema_3_sql[] = "CREATE TABLE exemplars ("
+                                   " id INTEGER PRIMARY KEY AUTOINCREMENT,"
+                                   " incarnation INTEGER NOT NULL REFERENCES tenants,"
+                                   " n INTEGER NOT NULL,"
+                                   " max_ms INTEGER NOT NULL,"
+                                   " data BLOB NOT NULL) STRICT;"
+                                   "CREATE INDEX exemplars_by_tenant ON exemplars(incarnation);"
+                                   "PRAGMA user_version = 3;";
 
 struct catalog {
     struct lock lock; /* rank LOCK_CATALOG */
@@ -313,6 +323,7 @@ static enum err_code make_schema(struct catalog *c, int64_t version, struct err 
     if (rc) return rc;
     if (version < 1) rc = db_exec(c, schema_1_sql, err);
     if (!rc && version < 2) rc = db_exec(c, schema_2_sql, err);
+    if (!rc && version < 3) rc = db_exec(c, schema_3_sql, err);
     return end(c, rc, err);
 }
 
@@ -862,6 +873,98 @@ static enum err_code move_tenant(struct catalog *c, const struct catalog_change 
     return rc;
 }
 
+/* ---- exemplars ---- */
+
+static enum err_code drop_exemplars(struct catalog *c, const struct catalog_change *change,
+                                    struct err *err)
+{
+    const struct catalog_exemplars *e = &change->exemplars;
+    struct query q;
+    enum err_code rc = query_init(
+        &q, c, "dropping exemplars",
+        "DELETE FROM exemplars WHERE incarnation = ?1 AND (?2 OR max_ms < ?3 OR id IN"
+        " (SELECT id FROM (SELECT id, sum(n) OVER (ORDER BY id DESC) - n AS newer FROM exemplars"
+        "  WHERE incarnation = ?1) WHERE newer >= ?4))",
+        err);
+    if (!rc) {
+        query_u64(&q, change->incarnation);
+        query_i64(&q, e->replace);
+        query_i64(&q, e->keep_ms);
+        query_u64(&q, MIN_OF(e->keep_max, (uint64_t)INT64_MAX));
+        rc = query_run(&q, err);
+    }
+    query_release(&q);
+    return rc;
+}
+
+static enum err_code add_exemplars(struct catalog *c, const struct catalog_change *change,
+                                   struct err *err)
+{
+    const struct catalog_exemplars *e = &change->exemplars;
+    struct query q;
+    enum err_code rc = query_init(
+        &q, c, "adding exemplars",
+        "INSERT INTO exemplars (incarnation, n, max_ms, data) VALUES (?1, ?2, ?3, ?4)", err);
+    if (!rc) {
+        query_u64(&q, change->incarnation);
+        query_u64(&q, e->n);
+        query_i64(&q, e->max_ms);
+        query_blob(&q, e->data);
+        rc = query_run(&q, err);
+    }
+    query_release(&q);
+    return rc;
+}
+
+static enum err_code change_exemplars(struct catalog *c, const struct catalog_change *change,
+                                      struct err *err)
+{
+    const struct catalog_exemplars *e = &change->exemplars;
+    enum err_code rc = ERR_OK;
+    if (e->replace) rc = drop_exemplars(c, change, err);
+    if (!rc && e->n) rc = add_exemplars(c, change, err);
+    if (!rc && e->n && !e->replace) rc = drop_exemplars(c, change, err);
+    return rc;
+}
+
+static enum err_code list_exemplars(struct catalog *c, uint64_t incarnation, struct listing *l,
+                                    struct err *err)
+{
+    struct query q;
+    bool row = true;
+    enum err_code rc =
+        query_init(&q, c, "listing exemplars",
+                   "SELECT data FROM exemplars WHERE incarnation = ?1 ORDER BY id", err);
+    if (!rc) query_u64(&q, incarnation);
+    while (!rc) {
+        rc = query_step(&q, &row, err);
+        if (rc || !row) break;
+        bool ok = true;
+        struct str data = str_from_bytes(column_blob(&q, 0, &ok));
+        if (!ok) rc = bad_row(c, "exemplars", err);
+        if (!rc) rc = listing_str(l, &data, err);
+        if (!rc) rc = listing_add(l, &data, sizeof(data), err);
+    }
+    query_release(&q);
+    return rc;
+}
+
+enum err_code catalog_exemplars(struct catalog *c, uint64_t incarnation, catalog_exemplars_fn *fn,
+                                void *ctx, struct err *err)
+{
+    struct listing l;
+    listing_init(&l);
+    lock_take(&c->lock);
+    enum err_code rc = list_exemplars(c, incarnation, &l, err);
+    lock_release(&c->lock);
+    const struct str *runs = l.items;
+    for (size_t i = 0; !rc && i < l.n; i++) rc = fn(ctx, bytes_of(runs[i].p, runs[i].len), err);
+    listing_release(&l);
+    return rc;
+}
+
+/* ---- a change ---- */
+
 enum err_code catalog_apply(struct catalog *c, const struct catalog_change *change, struct err *err)
 {
     lock_take(&c->lock);
@@ -870,6 +973,7 @@ enum err_code catalog_apply(struct catalog *c, const struct catalog_change *chan
         rc = move_tenant(c, change, err);
         if (!rc) rc = remove_blocks(c, change, err);
         if (!rc) rc = add_blocks(c, change, err);
+        if (!rc) rc = change_exemplars(c, change, err);
         rc = end_quiet(c, rc, err);
     }
     lock_release(&c->lock);
@@ -1120,8 +1224,10 @@ static enum err_code delete_tenant(struct catalog *c, uint64_t incarnation, int6
     static const char *const statements[] = {
         ("INSERT INTO deleted_tenants (incarnation, name, deleted_ms, files_gone)"
          " SELECT incarnation, name, ?2, 0 FROM tenants WHERE incarnation = ?1"),
-        "DELETE FROM blocks WHERE incarnation = ?1", "DELETE FROM metadata WHERE incarnation = ?1",
+        "DELETE FROM blocks WHERE incarnation = ?1",
+        "DELETE FROM metadata WHERE incarnation = ?1",
         "DELETE FROM tombstones WHERE incarnation = ?1",
+        "DELETE FROM exemplars WHERE incarnation = ?1",
         "DELETE FROM tenants WHERE incarnation = ?1"};
     enum err_code rc = ERR_OK;
     for (size_t i = 0; !rc && i < COUNT_OF(statements); i++) {

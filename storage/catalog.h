@@ -55,6 +55,14 @@ struct catalog_change {
     size_t n_remove;
     bool set_flushed_pos;
     uint64_t flushed_pos;
+    struct catalog_exemplars {
+        bool replace;      /* those that are there go */
+        uint64_t n;        /* exemplars in data; 0: none are added */
+        int64_t max_ms;    /* of their times */
+        struct bytes data; /* engine/exemplars.h; opaque here */
+        uint64_t keep_max; /* runs go when newer ones have so many exemplars together */
+        int64_t keep_ms;   /* and when all of theirs are older */
+    } exemplars;
 };
 MUST_USE enum err_code catalog_apply(struct catalog *catalog, const struct catalog_change *change,
                                      struct err *err);
@@ -63,6 +71,11 @@ MUST_USE enum err_code catalog_flushed_to(struct catalog *catalog, uint64_t pos,
 typedef enum err_code catalog_block_fn(void *ctx, const struct block_info *block, struct err *err);
 MUST_USE enum err_code catalog_blocks(struct catalog *catalog, uint64_t incarnation,
                                       catalog_block_fn *fn, void *ctx, struct err *err);
+
+/* Runs of exemplars, oldest first. */
+typedef enum err_code catalog_exemplars_fn(void *ctx, struct bytes data, struct err *err);
+MUST_USE enum err_code catalog_exemplars(struct catalog *catalog, uint64_t incarnation,
+                                         catalog_exemplars_fn *fn, void *ctx, struct err *err);
 
 /* Metadata of metric families, last writer wins. */
 struct catalog_metadata {

@@ -53,6 +53,7 @@ struct config {
     uint64_t wal_segment_bytes, wal_held_bytes_max;
     char wal_archive[CONFIG_TEXT_BYTES]; /* "": none */
 
+    uint64_t exemplars_max, exemplar_bytes_max;
     uint64_t compaction_enabled; /* bool */
     uint64_t compaction_rate;
     int64_t deletes_rewrite_after_ms;

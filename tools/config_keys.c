@@ -65,6 +65,11 @@ static const struct config_key keys[] = {
     {"head.window", CONFIG_DURATION, KEY(head_window_ms), "30m", SECOND, DAY, NULL, true,
      "A tenant's newest samples are written to a block when the oldest of them arrived longer ago "
      "than this."},
+    {"exemplars.max", CONFIG_COUNT, KEY(exemplars_max), "100000", 0, UINT32_MAX, NULL, true,
+     "Exemplars kept of each tenant, the newest. 0: none."},
+    {"exemplars.memory", CONFIG_SIZE, KEY(exemplar_bytes_max), "32MiB", 0, 1024 * GIB, NULL, true,
+     "Exemplars of all tenants, in memory; never more than a 32nd of memory.limit. A tenant that "
+     "needs more gives up its oldest ones."},
     {"compaction.enabled", CONFIG_BOOL, KEY(compaction_enabled), "true", 0, 1, NULL, true,
      "Merge blocks in the background. Without it blocks stay as they were flushed, many and "
      "larger than need be, until somebody asks for a compaction."},

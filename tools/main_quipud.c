@@ -146,6 +146,9 @@ static struct engine_config engine_settings(const struct quipud *q, const struct
     e.head_bytes_max = plan.head_bytes;
     e.registry_bytes_max = plan.registry_bytes;
     e.page_cache_bytes = plan.page_cache_bytes;
+    e.exemplars_max = c->exemplars_max;
+    e.exemplar_bytes_max = (size_t)MIN_OF(c->exemplar_bytes_max,
+                                          plan.limit_bytes ? plan.limit_bytes / 32 : UINT64_MAX);
     e.work_bytes_max = plan.work_bytes;
     e.wal_queue_bytes_max = plan.wal_queue_bytes;
     e.memory = (struct memory_ceiling){.bytes_max = plan.limit_bytes,

@@ -17,6 +17,7 @@
  *   u8 0, n varints; or u8 1, then runs until n: varint run length (>= 1), varint delta
  * WAL_SERIES:      ids, then n encoded label sets, each with a varint length
  * WAL_HISTOGRAMS:  ids, times, then n encoded histograms, each with a varint length
+ * WAL_EXEMPLARS:   ids, times, then n exemplars, each with a varint length: 8 bytes value, an encoded label set
  * WAL_SAMPLES:     ids, times, then values: (n + 1) / 2 bytes of 4-bit codes (low half first, an odd
  *                  end is padded with 0), then their bytes:
  *   code 0..7      an integer: zig-zag in that many bytes (0 bytes: 0.0)

@@ -258,29 +258,67 @@ enum err_code wal_decode_started(struct bytes payload, struct arena *arena, stru
     return decode_samples(payload, true, arena, out, err);
 }
 
-void wal_encode_histograms(struct buf *out, const struct wal_histograms *histograms)
+/* Ids, times, and for each an item of bytes: histograms, exemplars. */
+static void encode_items(struct buf *out, uint64_t incarnation, const uint64_t *id,
+                         const int64_t *t_ms, const struct bytes *items, size_t n)
 {
-    encode_start(out, histograms->incarnation, histograms->n);
-    encode_column(out, histograms->id, histograms->n);
-    encode_column(out, (const uint64_t *)histograms->t_ms, histograms->n);
-    encode_blobs(out, histograms->histogram, histograms->n);
+    encode_start(out, incarnation, n);
+    encode_column(out, id, n);
+    encode_column(out, (const uint64_t *)t_ms, n);
+    encode_blobs(out, items, n);
 }
 
-enum err_code wal_decode_histograms(struct bytes payload, struct arena *arena,
-                                    struct wal_histograms *out, struct err *err)
+struct items {
+    uint64_t incarnation;
+    size_t n;
+    uint64_t *id;
+    int64_t *t_ms;
+    struct bytes *item;
+};
+
+static enum err_code decode_items(struct bytes payload, struct arena *arena, struct items *out,
+                                  struct err *err)
 {
     struct reader r = reader_init(payload);
     enum err_code rc = decode_start(&r, &out->incarnation, &out->n, 1, err);
     if (rc) return rc;
     out->id = ARENA_ARRAY(arena, uint64_t, out->n);
     out->t_ms = ARENA_ARRAY(arena, int64_t, out->n);
-    out->histogram = ARENA_ARRAY(arena, struct bytes, out->n);
-    if (!out->id || !out->t_ms || !out->histogram) return arena_fail(arena, err);
+    out->item = ARENA_ARRAY(arena, struct bytes, out->n);
+    if (!out->id || !out->t_ms || !out->item) return arena_fail(arena, err);
     rc = decode_column(&r, out->id, out->n, err);
     if (rc == ERR_OK) rc = decode_column(&r, (uint64_t *)out->t_ms, out->n, err);
     if (rc) return rc;
-    decode_blobs(&r, out->histogram, out->n);
+    decode_blobs(&r, out->item, out->n);
     return reader_finish(&r, err);
+}
+
+void wal_encode_histograms(struct buf *out, const struct wal_histograms *h)
+{
+    encode_items(out, h->incarnation, h->id, h->t_ms, h->histogram, h->n);
+}
+
+enum err_code wal_decode_histograms(struct bytes payload, struct arena *arena,
+                                    struct wal_histograms *out, struct err *err)
+{
+    struct items i;
+    enum err_code rc = decode_items(payload, arena, &i, err);
+    if (!rc) *out = (struct wal_histograms){i.incarnation, i.n, i.id, i.t_ms, i.item};
+    return rc;
+}
+
+void wal_encode_exemplars(struct buf *out, const struct wal_exemplars *e)
+{
+    encode_items(out, e->incarnation, e->id, e->t_ms, e->exemplar, e->n);
+}
+
+enum err_code wal_decode_exemplars(struct bytes payload, struct arena *arena,
+                                   struct wal_exemplars *out, struct err *err)
+{
+    struct items i;
+    enum err_code rc = decode_items(payload, arena, &i, err);
+    if (!rc) *out = (struct wal_exemplars){i.incarnation, i.n, i.id, i.t_ms, i.item};
+    return rc;
 }
 
 enum err_code wal_record_incarnation(struct bytes payload, uint64_t *incarnation, struct err *err)

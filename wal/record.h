@@ -46,6 +46,18 @@ void wal_encode_histograms(struct buf *out, const struct wal_histograms *histogr
 MUST_USE enum err_code wal_decode_histograms(struct bytes payload, struct arena *arena,
                                              struct wal_histograms *out, struct err *err);
 
+/* WAL_EXEMPLARS: in columns like WAL_HISTOGRAMS; `exemplar` is 8 bytes of value and an encoded label set. */
+struct wal_exemplars {
+    uint64_t incarnation;
+    size_t n;
+    uint64_t *id;
+    int64_t *t_ms;
+    struct bytes *exemplar;
+};
+void wal_encode_exemplars(struct buf *out, const struct wal_exemplars *exemplars);
+MUST_USE enum err_code wal_decode_exemplars(struct bytes payload, struct arena *arena,
+                                            struct wal_exemplars *out, struct err *err);
+
 /* WAL_TIME: when the records that follow were appended (wall clock). Of no tenant: its incarnation is 0. */
 #define WAL_TIME_BYTES 10
 void wal_encode_time(uint8_t out[WAL_TIME_BYTES], int64_t t_ms);

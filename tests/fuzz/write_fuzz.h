@@ -145,7 +145,8 @@ static inline void check_same(const struct decoded *a, const struct decoded *b)
     ASSERT(x->n == y->n);
     ASSERT(x->n_histograms == y->n_histograms);
     ASSERT(a->w.n_problems == b->w.n_problems);
-    ASSERT(a->w.n_exemplars == b->w.n_exemplars);
+    ASSERT(a->w.batch.n_exemplars == b->w.batch.n_exemplars);
+    ASSERT(a->w.exemplars_refused == b->w.exemplars_refused);
     for (size_t i = 0; i < x->n; i++) {
         ASSERT(x->t_ms[i] == y->t_ms[i]);
         ASSERT(double_bits(x->v[i]) == double_bits(y->v[i]));

@@ -116,6 +116,7 @@ enum err_code tenant_write(struct tenant *tenant, struct write_batch *batch, wri
         result->first_bad_too_new = true;
     }
     batch->n = n;
+    result->n_exemplars = batch->n_exemplars;
     e->n_samples += batch->n + batch->n_histograms;
     e->done = done;
     e->done_arg = arg;
@@ -596,7 +597,7 @@ static void test_metadata_and_exemplars(void **state)
     pb_put_message(&f.message, 1, &f.series);
     ask(&f, NULL);
     check_answer(&f, 204, "");
-    CHECK_U64(counter(&f, "quipu_ingest_ignored_total", "tenant=\"default\",kind=\"exemplar\""), 1);
+    CHECK_U64(counter(&f, "quipu_ingest_exemplars_total", "tenant=\"default\""), 1);
     fixture_release(&f);
 }
 

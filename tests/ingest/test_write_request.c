@@ -273,7 +273,7 @@ static void test_everything(void **state)
     struct write_request *w = &f.d.w;
     CHECK_U64(w->n_problems, 0);
     CHECK_U64(w->batch.n, 1);
-    CHECK_U64(w->n_exemplars, 1);
+    CHECK_U64(w->batch.n_exemplars + w->exemplars_refused, 1);
     CHECK_U64(w->batch.n_histograms, 1);
     const struct histogram *h = w->batch.h[0];
     CHECK_STR(str_of(table_labels(w->batch.h_series[0])), "{__name__=\"h\"}");
@@ -436,7 +436,7 @@ static void test_series_without_samples(void **state)
     pb_put_message(&f.series, 3, &f.part); /* an empty exemplar */
     CHECK_OK(decode(&f.d, one_series(&f.message, &f.series)), &f.d.err);
     CHECK_U64(f.d.w.batch.n + f.d.w.n_problems, 0);
-    CHECK_U64(f.d.w.n_exemplars, 1);
+    CHECK_U64(f.d.w.batch.n_exemplars + f.d.w.exemplars_refused, 1);
     CHECK_U64(f.d.table->n_series, 0);
     CHECK_OK(decode(&f.d, (struct bytes){NULL, 0}), &f.d.err); /* the empty request */
     CHECK_U64(f.d.w.batch.n, 0);

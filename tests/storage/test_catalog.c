@@ -261,7 +261,7 @@ static void test_other_versions_and_files(void **state)
     (void)state;
     struct fixture f;
     fixture_init(&f);
-    run_sql(&f, "PRAGMA user_version = 3");
+    run_sql(&f, "PRAGMA user_version = 4");
     CHECK_ERR(catalog_open(&f.e.env, f.e.dir, &f.c, &f.err), ERR_VERSION);
     CHECK(strstr(f.err.file, "catalog.sqlite") != NULL);
     run_sql(&f, "PRAGMA user_version = 1; PRAGMA application_id = 5");
@@ -407,7 +407,8 @@ static void test_version_1_is_migrated(void **state)
     fixture_init(&f);
     struct catalog_tenant t, again;
     CHECK_OK(catalog_tenant(f.c, STR("t"), 1, &t, &f.err), &f.err);
-    run_sql(&f, "DROP TABLE tombstones; DROP TABLE deleted_tenants; PRAGMA user_version = 1");
+    run_sql(&f, "DROP TABLE tombstones; DROP TABLE deleted_tenants; DROP TABLE exemplars;"
+                "PRAGMA user_version = 1");
     CHECK_OK(catalog_open(&f.e.env, f.e.dir, &f.c, &f.err), &f.err);
     CHECK_OK(catalog_tenant(f.c, STR("t"), 2, &again, &f.err), &f.err);
     CHECK_U64(again.incarnation, t.incarnation);

@@ -317,7 +317,7 @@ static void make_plain(struct fixture *f)
              "ATTACH '%s' AS o; INSERT INTO tenants SELECT * FROM o.tenants;"
              "INSERT INTO blocks SELECT * FROM o.blocks;"
              "INSERT INTO metadata SELECT * FROM o.metadata;"
-             "PRAGMA main.application_id = 0x51504355; PRAGMA main.user_version = 2",
+             "PRAGMA main.application_id = 0x51504355; PRAGMA main.user_version = 3",
              path);
     CHECK(sqlite3_exec(to, sql, NULL, NULL, NULL) == SQLITE_OK);
     sqlite3_close(from);
