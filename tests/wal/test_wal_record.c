@@ -87,6 +87,35 @@ static void test_samples_roundtrip(void **state)
     }
 }
 
+/* A record of exemplars as the first version wrote it. */
+static void test_golden_exemplars(void **state)
+{
+    (void)state;
+    static const uint8_t golden[] = {0x07, 0x02, 0x00, 0x14, 0x02, 0x00, 0xd0,
+                                     0x0f, 0x01, 0x09, 0x00, 0x00, 0x00, 0x00,
+                                     0x00, 0x00, 0xe0, 0x3f, 0x00, 0x01, 0x78};
+    uint64_t id[] = {10, 11};
+    int64_t t_ms[] = {1000, 999};
+    struct bytes exemplar[] = {bytes_of("\0\0\0\0\0\0\xe0\x3f\0", 9), bytes_of("x", 1)};
+    struct wal_exemplars in = {7, 2, id, t_ms, exemplar}, out;
+    struct buf buf;
+    struct arena arena;
+    struct err err;
+    buf_init(&buf, MEM_WAL);
+    arena_init(&arena, MEM_WAL, 0);
+    wal_encode_exemplars(&buf, &in);
+    CHECK_BYTES(buf_bytes(&buf), bytes_of(golden, sizeof(golden)));
+    CHECK_OK(wal_decode_exemplars(bytes_of(golden, sizeof(golden)), &arena, &out, &err), &err);
+    CHECK_U64(out.n, 2);
+    for (size_t i = 0; i < out.n; i++) {
+        CHECK_U64(out.id[i], id[i]);
+        CHECK_I64(out.t_ms[i], t_ms[i]);
+        CHECK_BYTES(out.exemplar[i], exemplar[i]);
+    }
+    arena_release(&arena);
+    buf_release(&buf);
+}
+
 /* A record of samples with start timestamps as the first version wrote it: every later build must read it. */
 static void test_golden_started(void **state)
 {
@@ -214,8 +243,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_samples_roundtrip), cmocka_unit_test(test_golden_started),
-        cmocka_unit_test(test_blobs_roundtrip),   cmocka_unit_test(test_is_small),
-        cmocka_unit_test(test_hostile),
+        cmocka_unit_test(test_golden_exemplars),  cmocka_unit_test(test_blobs_roundtrip),
+        cmocka_unit_test(test_is_small),          cmocka_unit_test(test_hostile),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
