@@ -440,6 +440,8 @@ static void step_metrics(struct engine *e)
     int64_t bytes = atomic_load_explicit(&e->head_bytes, memory_order_relaxed);
     struct tombstone_stats sum = {0}, deleted;
     metric_set(e->metrics.head_bytes, (double)bytes);
+    metric_set(e->metrics.exemplars,
+               (double)atomic_load_explicit(&e->exemplar_room.bytes_used, memory_order_relaxed));
     metric_set(e->metrics.open_files, (double)open_files_counts(e->open_files).n_open);
     for (size_t i = 0; (t = engine_tenant_at(e, i)) != NULL; i++) {
         struct tenant_stats stats;
