@@ -12,6 +12,7 @@
 #include "engine/pressure.h"
 #include "storage/catalog.h"
 #include "storage/column_reader.h"
+#include "storage/exemplar.h"
 #include "storage/label_reader.h"
 #include "storage/label_want.h"
 #include "storage/matcher.h"
@@ -275,13 +276,9 @@ MUST_USE enum err_code tenant_put_metadata(struct tenant *tenant,
 
 /* ---- deleting ---- */
 
-struct matcher_set {
-    const struct matcher *items; /* all must match; regular expressions are compiled anew */
-    size_t n;                    /* 0: every series */
-};
 /* Samples with mint_ms <= t <= maxt_ms, but no later than now, of series that match all of one set's matchers are gone
  * from every answer and stay so, also those that come late, until engine_clean_tombstones. Durable when the call
- * returns. Their bytes go when heads are flushed and, by and by, as blocks are written again.
+ * returns. Regular expressions are compiled anew. Their bytes go when heads are flushed and, by and by, as blocks are written again.
  * ERR_LIMIT: too many deletes that were not cleaned. */
 MUST_USE enum err_code tenant_delete(struct tenant *tenant, const struct matcher_set *sets,
                                      size_t n_sets, int64_t mint_ms, int64_t maxt_ms,
@@ -381,16 +378,6 @@ MUST_USE enum err_code tenant_label_values(struct tenant *tenant, struct str nam
                                            struct err *err);
 /* The newest exemplars are kept, a bounded number (engine_config.exemplars_max). Those with mint_ms <= t <= maxt_ms of series
  * that match all of one set's matchers: series sorted by labels, each one's by time; in the arena. */
-struct engine_exemplar {
-    struct labels labels; /* its own */
-    int64_t t_ms;
-    double v;
-};
-struct series_exemplars {
-    struct labels series;
-    struct engine_exemplar *items;
-    size_t n; /* at least 1 */
-};
 MUST_USE enum err_code tenant_exemplars(struct tenant *tenant, const struct matcher_set *sets,
                                         size_t n_sets, int64_t mint_ms, int64_t maxt_ms,
                                         struct arena *arena, struct series_exemplars **out,

@@ -9,14 +9,14 @@
 #define RUN_VERSION 1u
 #define RING_MIN 64u
 #define TABLE_MIN 64u
+#define NO_IDX UINT32_MAX
 
 struct exemplar_series {
     struct exemplar_series *next; /* of the same slot of the table */
     uint64_t hash;
     uint64_t newest; /* number of its newest entry */
     uint32_t n;      /* entries; at least 1 */
-    uint32_t idx;    /* in the run being encoded */
-    uint64_t run;    /* which run that was: number of its last entry */
+    uint32_t idx;    /* in the run being encoded; NO_IDX: none yet */
     size_t len;
     uint8_t labels[];
 };
@@ -183,7 +183,7 @@ static bool make_room(struct exemplars *ex, size_t bytes)
     return ex->next - ex->first < ex->ring_cap || ring_grow(ex);
 }
 
-static bool entry_is(const struct exemplar_entry *entry, const struct exemplar *e)
+static bool entry_is(const struct exemplar_entry *entry, const struct encoded_exemplar *e)
 {
     return entry->t_ms == e->t_ms && double_bits(entry->v) == double_bits(e->v) &&
            entry->len == e->labels.len && memcmp(entry->labels, e->labels.p, entry->len) == 0;
@@ -192,7 +192,7 @@ static bool entry_is(const struct exemplar_entry *entry, const struct exemplar *
 /* Beside those of its series that are there. Prometheus has an order of those with the same time as well: by value, then
  * by a hash of the labels, of which the second is left out here. */
 static enum exemplar_outcome judge(const struct exemplars *ex, const struct exemplar_series *s,
-                                   const struct exemplar *e)
+                                   const struct encoded_exemplar *e)
 {
     const struct exemplar_entry *newest = entry_at(ex, s->newest);
     for (uint64_t i = s->newest; i >= ex->first; i = entry_at(ex, i)->before) {
@@ -204,7 +204,7 @@ static enum exemplar_outcome judge(const struct exemplars *ex, const struct exem
 }
 
 static enum exemplar_outcome add_locked(struct exemplars *ex, struct bytes labels,
-                                        const struct exemplar *e)
+                                        const struct encoded_exemplar *e)
 {
     uint64_t hash = hash_xxh3(labels.p, labels.len);
     struct exemplar_series *s = series_find(ex, hash, labels);
@@ -233,7 +233,7 @@ static enum exemplar_outcome add_locked(struct exemplars *ex, struct bytes label
 }
 
 enum exemplar_outcome exemplars_add(struct exemplars *ex, struct bytes series_labels,
-                                    const struct exemplar *e)
+                                    const struct encoded_exemplar *e)
 {
     lock_take(&ex->lock);
     enum exemplar_outcome outcome = add_locked(ex, series_labels, e);
@@ -243,22 +243,20 @@ enum exemplar_outcome exemplars_add(struct exemplars *ex, struct bytes series_la
 
 /* ---- runs ---- */
 
-/* Numbers the series of the entries from `from` on. */
+/* Numbers the series of the entries from `from` on, in the order of each one's first entry. */
 static void encode_series(struct exemplars *ex, uint64_t from, struct buf *out)
 {
-    uint64_t last = ex->next - 1;
     uint32_t n = 0;
-    for (uint64_t i = from; i <= last; i++) {
+    for (uint64_t i = from; i < ex->next; i++) entry_at(ex, i)->series->idx = NO_IDX;
+    for (uint64_t i = from; i < ex->next; i++) {
         struct exemplar_series *s = entry_at(ex, i)->series;
-        if (s->run == last && s->idx < n) continue;
-        s->run = last;
-        s->idx = n++;
+        if (s->idx == NO_IDX) s->idx = n++;
     }
     buf_varint(out, n);
     n = 0;
-    for (uint64_t i = from; i <= last; i++) {
-        struct exemplar_series *s = entry_at(ex, i)->series;
-        if (s->idx != n) continue; /* in the order of their numbers: each one's first entry */
+    for (uint64_t i = from; i < ex->next; i++) {
+        const struct exemplar_series *s = entry_at(ex, i)->series;
+        if (s->idx != n) continue;
         buf_str(out, (struct str){(const char *)s->labels, s->len});
         n++;
     }
@@ -287,7 +285,6 @@ enum err_code exemplars_encode(struct exemplars *ex, bool all, struct buf *out,
     uint64_t from = all ? ex->first : MAX_OF(ex->first, ex->saved + 1);
     *run = (struct exemplar_run){ex->next - from, ex->next - 1, INT64_MIN};
     if (run->n) {
-        for (uint64_t i = from; i < ex->next; i++) entry_at(ex, i)->series->run = 0;
         buf_u8(out, RUN_VERSION);
         encode_series(ex, from, out);
         encode_entries(ex, from, out, run);
@@ -339,7 +336,7 @@ static enum err_code load_body(struct exemplars *ex, struct reader *r, struct ar
         struct str labels = reader_str(r);
         if (r->failed || idx >= n_series || !labels_fine(labels, arena))
             return err_set(err, ERR_CORRUPT, "an exemplar makes no sense");
-        struct exemplar e = {t_ms, v, bytes_of(labels.p, labels.len)};
+        struct encoded_exemplar e = {t_ms, v, bytes_of(labels.p, labels.len)};
         (void)add_locked(ex, bytes_of(series[idx].p, series[idx].len), &e);
     }
     return reader_finish(r, err);
@@ -396,7 +393,7 @@ static enum err_code collect(const struct exemplars *ex, const struct exemplar_s
                              struct arena *arena, struct series_exemplars *out, struct err *err)
 {
     size_t n = 0;
-    struct engine_exemplar *items = ARENA_ARRAY(arena, struct engine_exemplar, s->n);
+    struct exemplar *items = ARENA_ARRAY(arena, struct exemplar, s->n);
     if (!items) return arena_fail(arena, err);
     for (uint64_t i = s->newest; i >= ex->first; i = entry_at(ex, i)->before) {
         const struct exemplar_entry *e = entry_at(ex, i);
@@ -404,8 +401,8 @@ static enum err_code collect(const struct exemplars *ex, const struct exemplar_s
         if (ranges_have(hidden->ranges, hidden->n, e->t_ms)) continue;
         struct str copy = arena_str(arena, (struct str){(const char *)e->labels, e->len});
         if (!copy.p) return arena_fail(arena, err);
-        struct engine_exemplar *item = &items[s->n - ++n];
-        *item = (struct engine_exemplar){.t_ms = e->t_ms, .v = e->v};
+        struct exemplar *item = &items[s->n - ++n];
+        *item = (struct exemplar){.t_ms = e->t_ms, .v = e->v};
         enum err_code rc =
             decode_labels((const uint8_t *)copy.p, copy.len, arena, &item->labels, err);
         if (rc) return rc;
@@ -467,30 +464,33 @@ enum err_code exemplars_select(struct exemplars *ex, const struct matcher_set *s
 
 /* ---- deletes ---- */
 
-/* Is the entry hidden? Neighbours are mostly of different series, so nothing is remembered. */
-static enum err_code is_deleted(const struct exemplar_entry *e, const struct tombstone_set *deleted,
-                                struct arena *space, bool *yes, struct err *err)
+/* Which entries of a series go. */
+static enum err_code mark_series(const struct exemplars *ex, const struct exemplar_series *s,
+                                 const struct tombstone_set *deleted, struct arena *space,
+                                 bool *gone, size_t *n, struct err *err)
 {
     struct labels labels;
-    struct hidden hidden = {NULL, 0};
+    struct hidden hidden;
     arena_reset(space);
-    enum err_code rc = decode_labels(e->series->labels, e->series->len, space, &labels, err);
+    enum err_code rc = decode_labels(s->labels, s->len, space, &labels, err);
     if (!rc) rc = hidden_of(deleted, labels, space, &hidden, err);
-    *yes = !rc && ranges_have(hidden.ranges, hidden.n, e->t_ms);
-    return rc;
+    if (rc) return rc;
+    for (uint64_t i = s->newest; i >= ex->first; i = entry_at(ex, i)->before) {
+        gone[i - ex->first] = ranges_have(hidden.ranges, hidden.n, entry_at(ex, i)->t_ms);
+        *n += gone[i - ex->first];
+    }
+    return ERR_OK;
 }
 
-/* Which of the entries stay. */
-static enum err_code mark_deleted(struct exemplars *ex, const struct tombstone_set *deleted,
+static enum err_code mark_deleted(const struct exemplars *ex, const struct tombstone_set *deleted,
                                   bool *gone, size_t *n, struct err *err)
 {
     struct arena space;
     enum err_code rc = ERR_OK;
     arena_init(&space, MEM_HEAD, 0);
-    for (uint64_t i = ex->first; !rc && i < ex->next; i++) {
-        rc = is_deleted(entry_at(ex, i), deleted, &space, &gone[i - ex->first], err);
-        *n += gone[i - ex->first];
-    }
+    for (size_t i = 0; !rc && i < ex->table_cap; i++)
+        for (const struct exemplar_series *s = ex->table[i]; !rc && s; s = s->next)
+            rc = mark_series(ex, s, deleted, &space, gone, n, err);
     arena_release(&space);
     return rc;
 }

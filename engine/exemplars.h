@@ -53,14 +53,14 @@ enum exemplar_outcome {
     EXEMPLAR_NO_ROOM, /* none are kept, or the others have all the memory */
     EXEMPLAR_OUTCOMES
 };
-struct exemplar {
+struct encoded_exemplar {
     int64_t t_ms;
     double v;
-    struct bytes labels; /* encoded; may be an empty set */
+    struct bytes labels; /* may be an empty set */
 };
 /* Both label sets are copied. */
 enum exemplar_outcome exemplars_add(struct exemplars *ex, struct bytes series_labels,
-                                    const struct exemplar *e);
+                                    const struct encoded_exemplar *e);
 
 /* What a flush writes. */
 struct exemplar_run {

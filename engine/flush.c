@@ -235,14 +235,7 @@ static enum err_code enter_catalog(struct tenant *t, const struct block_info *in
                                     .n_add = n,
                                     .set_flushed_pos = true,
                                     .flushed_pos = cut_pos};
-    struct exemplar_run run;
-    struct buf space;
-    buf_init(&space, MEM_HEAD);
-    enum err_code rc = tenant_flush_exemplars(t, &change, &space, &run, err);
-    if (!rc) rc = catalog_apply(t->engine->catalog, &change, err);
-    if (!rc) exemplars_saved(&t->exemplars, &run);
-    buf_release(&space);
-    return rc;
+    return tenant_apply_exemplars(t, false, &change, err);
 }
 
 static enum err_code flush_publish(struct flush *f, bool recovering, struct err *err)

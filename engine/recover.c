@@ -387,12 +387,12 @@ static enum err_code replay_started(struct replay *r, struct tenant *t, struct b
 static enum err_code replay_histograms(struct replay *r, struct tenant *t, struct bytes payload,
                                        struct head_counts *counts, struct err *err)
 {
-    struct wal_histograms record;
+    struct wal_items record;
     enum err_code rc = replay_apply_run(&r->apply, err); /* floats of the same series come first */
-    if (!rc) rc = wal_decode_histograms(payload, &r->arena, &record, err);
+    if (!rc) rc = wal_decode_items(payload, &r->arena, &record, err);
     for (size_t i = 0; !rc && i < record.n; i++) {
         struct series *s = series_of(r, t, record.id[i]);
-        struct reader reader = reader_init(record.histogram[i]);
+        struct reader reader = reader_init(record.item[i]);
         struct histogram *h = NULL;
         if (!s) {
             r->n_unknown_series++;
@@ -401,7 +401,7 @@ static enum err_code replay_histograms(struct replay *r, struct tenant *t, struc
         rc = histogram_decode(&reader, &r->arena, &h, err);
         if (!rc) rc = reader_finish(&reader, err);
         if (rc) break;
-        struct head_value value = {h->sum, h, record.histogram[i]};
+        struct head_value value = {h->sum, h, record.item[i]};
         time_range_add(&t->range, record.t_ms[i], record.t_ms[i]);
         struct head_stripe *stripe = tenant_stripe(t, s);
         lock_take(&stripe->lock);
@@ -414,14 +414,15 @@ static enum err_code replay_histograms(struct replay *r, struct tenant *t, struc
 static enum err_code replay_exemplars(struct replay *r, struct tenant *t, struct bytes payload,
                                       struct err *err)
 {
-    struct wal_exemplars record;
-    enum err_code rc = wal_decode_exemplars(payload, &r->arena, &record, err);
+    struct wal_items record;
+    struct buf series;
+    buf_init(&series, MEM_HEAD);
+    enum err_code rc = wal_decode_items(payload, &r->arena, &record, err);
     for (size_t i = 0; !rc && i < record.n; i++) {
         const struct series *s = series_of(r, t, record.id[i]);
-        struct reader reader = reader_init(record.exemplar[i]);
-        struct exemplar e = {.t_ms = record.t_ms[i], .v = reader_double(&reader)};
+        struct reader reader = reader_init(record.item[i]);
+        struct encoded_exemplar e = {.t_ms = record.t_ms[i], .v = reader_double(&reader)};
         struct labels labels;
-        struct buf encoded;
         if (!s) {
             r->n_unknown_series++;
             continue;
@@ -430,13 +431,13 @@ static enum err_code replay_exemplars(struct replay *r, struct tenant *t, struct
         rc = labels_decode(&reader, &r->arena, &labels, err);
         if (!rc) rc = reader_finish(&reader, err);
         if (rc) break;
-        rc = series_labels(t, series_by_id(&t->registry, s->id), &r->arena, &labels, err);
-        if (rc) break;
-        buf_init(&encoded, MEM_HEAD);
-        labels_encode(&encoded, labels);
-        if (!encoded.failed) (void)exemplars_add(&t->exemplars, buf_bytes(&encoded), &e);
-        buf_release(&encoded);
+        buf_reset(&series);
+        rwlock_read(&t->registry.lock);
+        registry_encode_labels(&t->registry, s, &series);
+        rwlock_release(&t->registry.lock);
+        if (!series.failed) (void)exemplars_add(&t->exemplars, buf_bytes(&series), &e);
     }
+    buf_release(&series);
     return rc;
 }
 

@@ -439,6 +439,16 @@ struct labels registry_labels(const struct registry *reg, const struct series *s
     return (struct labels){items, s->n_pairs};
 }
 
+void registry_encode_labels(const struct registry *reg, const struct series *s, struct buf *out)
+{
+    buf_varint(out, s->n_pairs);
+    for (size_t i = 0; i < s->n_pairs; i++) {
+        struct label l = registry_label(reg, s, i);
+        buf_str(out, l.name);
+        buf_str(out, l.value);
+    }
+}
+
 /* ---- all of them ---- */
 
 static void page_each(struct series_page *page, void (*fn)(void *ctx, struct series *s), void *ctx)

@@ -199,6 +199,8 @@ static inline struct label registry_label(const struct registry *reg, const stru
 /* Labels of a series into `items` (n_pairs of them); under `lock`. */
 struct labels registry_labels(const struct registry *reg, const struct series *s,
                               struct label *items);
+/* The same, encoded (storage/labels.h); under `lock`. */
+void registry_encode_labels(const struct registry *reg, const struct series *s, struct buf *out);
 
 /* ---- for registry*.c ---- */
 

@@ -135,10 +135,10 @@ void tenant_sweep(struct tenant *tenant);
 
 /* Of the catalog's runs, before the log is replayed. A run that is damaged is told about and left out. */
 MUST_USE enum err_code tenant_load_exemplars(struct tenant *tenant, struct err *err);
-/* With the catalog's transaction that moves the log forward: what is new of them enters it. */
-MUST_USE enum err_code tenant_flush_exemplars(struct tenant *tenant, struct catalog_change *change,
-                                              struct buf *space, struct exemplar_run *run,
-                                              struct err *err);
+/* Under the flush lock. Applies the change, and in the same transaction those enter the catalog that it does not have
+ * yet; all: they take the place of what it has. */
+MUST_USE enum err_code tenant_apply_exemplars(struct tenant *tenant, bool all,
+                                              struct catalog_change *change, struct err *err);
 /* Those that are deleted leave memory and catalog. */
 MUST_USE enum err_code tenant_purge_exemplars(struct tenant *tenant,
                                               const struct tombstone_set *deleted, struct err *err);

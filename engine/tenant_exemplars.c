@@ -29,25 +29,26 @@ static int64_t oldest_ms(struct tenant *t)
     return retention_ms > 0 ? data_clock_ms(&t->engine->data_clock) - retention_ms : INT64_MIN;
 }
 
-static enum err_code encode(struct tenant *t, bool all, struct catalog_change *change,
-                            struct buf *space, struct exemplar_run *run, struct err *err)
+enum err_code tenant_apply_exemplars(struct tenant *t, bool all, struct catalog_change *change,
+                                     struct err *err)
 {
-    enum err_code rc = exemplars_encode(&t->exemplars, all, space, run, err);
-    if (rc) return rc;
-    change->exemplars = (struct catalog_exemplars){
-        .replace = all,
-        .n = run->n,
-        .max_ms = run->max_ms,
-        .data = buf_bytes(space),
-        .keep_max = atomic_load_explicit(&t->engine->exemplar_room.max, memory_order_relaxed),
-        .keep_ms = oldest_ms(t)};
-    return ERR_OK;
-}
-
-enum err_code tenant_flush_exemplars(struct tenant *t, struct catalog_change *change,
-                                     struct buf *space, struct exemplar_run *run, struct err *err)
-{
-    return encode(t, false, change, space, run, err);
+    struct exemplar_run run;
+    struct buf data;
+    buf_init(&data, MEM_HEAD);
+    enum err_code rc = exemplars_encode(&t->exemplars, all, &data, &run, err);
+    if (!rc) {
+        change->exemplars = (struct catalog_exemplars){
+            .replace = all,
+            .n = run.n,
+            .max_ms = run.max_ms,
+            .data = buf_bytes(&data),
+            .keep_max = atomic_load_explicit(&t->engine->exemplar_room.max, memory_order_relaxed),
+            .keep_ms = oldest_ms(t)};
+        rc = catalog_apply(t->engine->catalog, change, err);
+    }
+    if (!rc) exemplars_saved(&t->exemplars, &run);
+    buf_release(&data);
+    return rc;
 }
 
 enum err_code tenant_purge_exemplars(struct tenant *t, const struct tombstone_set *deleted,
@@ -55,16 +56,8 @@ enum err_code tenant_purge_exemplars(struct tenant *t, const struct tombstone_se
 {
     size_t n;
     struct catalog_change change = {.incarnation = t->incarnation};
-    struct exemplar_run run;
-    struct buf space;
     enum err_code rc = exemplars_purge(&t->exemplars, deleted, &n, err);
-    if (rc || n == 0) return rc;
-    buf_init(&space, MEM_HEAD);
-    rc = encode(t, true, &change, &space, &run, err);
-    if (!rc) rc = catalog_apply(t->engine->catalog, &change, err);
-    if (!rc) exemplars_saved(&t->exemplars, &run);
-    buf_release(&space);
-    return rc;
+    return rc || n == 0 ? rc : tenant_apply_exemplars(t, true, &change, err);
 }
 
 enum err_code tenant_exemplars(struct tenant *t, const struct matcher_set *sets, size_t n_sets,

@@ -131,13 +131,13 @@ static enum err_code decode_record(struct segment_check *c, const struct wal_ins
 {
     struct wal_series series;
     struct wal_samples samples;
-    struct wal_histograms histograms;
+    struct wal_items items;
     arena_reset(&c->arena);
     switch (item->type) {
     case WAL_SERIES: return wal_decode_series(item->payload, &c->arena, &series, err);
     case WAL_SAMPLES: return wal_decode_samples(item->payload, &c->arena, &samples, err);
     case WAL_STARTED: return wal_decode_started(item->payload, &c->arena, &samples, err);
-    case WAL_HISTOGRAMS: return wal_decode_histograms(item->payload, &c->arena, &histograms, err);
+    case WAL_HISTOGRAMS: return wal_decode_items(item->payload, &c->arena, &items, err);
     default: return ERR_OK;
     }
 }

@@ -130,6 +130,17 @@ static enum err_code scratch_reserve(struct write_scratch *s, size_t n, struct e
     return rc;
 }
 
+/* The texts one after the other: each item, which knows its length, is told where it begins. */
+static enum err_code scratch_items(struct write_scratch *s, size_t n, struct err *err)
+{
+    const uint8_t *p = s->text.p;
+    for (size_t i = 0; i < n; i++) {
+        s->items[i].p = p;
+        p += s->items[i].len;
+    }
+    return buf_finish(&s->text, err);
+}
+
 /* ---- times ---- */
 
 struct time_limits {
@@ -227,7 +238,6 @@ static enum err_code log_some_series(struct write *w, struct series *const *seri
 {
     struct write_scratch *x = w->scratch;
     struct registry *reg = &w->t->registry;
-    struct label few[64];
     size_t n_new = 0, i = from;
     buf_reset(&x->text);
     rwlock_read(&reg->lock);
@@ -236,29 +246,15 @@ static enum err_code log_some_series(struct write *w, struct series *const *seri
         if (is_logged(w, s) || (i > 0 && s == series[i - 1])) continue;
         x->ids[n_new] = s->id;
         size_t start = x->text.len;
-        if (s->n_pairs <= COUNT_OF(few)) {
-            labels_encode(&x->text, registry_labels(reg, s, few));
-        } else {
-            buf_varint(&x->text, s->n_pairs); /* the same, without the array */
-            for (size_t k = 0; k < s->n_pairs; k++) {
-                struct label l = registry_label(reg, s, k);
-                buf_str(&x->text, l.name);
-                buf_str(&x->text, l.value);
-            }
-        }
+        registry_encode_labels(reg, s, &x->text);
         x->items[n_new++] = bytes_of(NULL, x->text.len - start);
     }
     rwlock_release(&reg->lock);
     *next = i;
     if (n_new == 0) return ERR_OK;
-    const uint8_t *p = x->text.p;
-    for (size_t k = 0; k < n_new; k++) {
-        x->items[k].p = p;
-        p += x->items[k].len;
-    }
-    buf_reset(&x->payload);
-    enum err_code rc = buf_finish(&x->text, err);
+    enum err_code rc = scratch_items(x, n_new, err);
     if (rc) return rc;
+    buf_reset(&x->payload);
     wal_encode_series(&x->payload,
                       &(struct wal_series){w->t->incarnation, n_new, x->ids, x->items});
     return op_append(w->op, WAL_SERIES, &x->payload, err);
@@ -310,12 +306,7 @@ static enum err_code encode_histograms(struct write *w, struct err *err)
         histogram_encode(&x->text, w->b->h[i]);
         x->items[i] = bytes_of(NULL, x->text.len - start);
     }
-    const uint8_t *p = x->text.p;
-    for (size_t i = 0; i < w->b->n_histograms; i++) {
-        x->items[i].p = p;
-        p += x->items[i].len;
-    }
-    return buf_finish(&x->text, err);
+    return scratch_items(x, w->b->n_histograms, err);
 }
 
 static enum err_code log_histograms(struct write *w, struct err *err)
@@ -328,10 +319,9 @@ static enum err_code log_histograms(struct write *w, struct err *err)
             x->ids[n] = b->h_series[from + n]->id;
             bytes += x->items[from + n].len;
         }
-        struct wal_histograms record = {w->t->incarnation, n, x->ids, b->h_t_ms + from,
-                                        x->items + from};
+        struct wal_items record = {w->t->incarnation, n, x->ids, b->h_t_ms + from, x->items + from};
         buf_reset(&x->payload);
-        wal_encode_histograms(&x->payload, &record);
+        wal_encode_items(&x->payload, &record);
         enum err_code rc = op_append(w->op, WAL_HISTOGRAMS, &x->payload, err);
         if (rc) return rc;
         from += n;
@@ -353,16 +343,11 @@ static enum err_code log_exemplars(struct write *w, struct err *err)
             x->ids[n] = b->e_series[from + n]->id;
             x->items[n] = bytes_of(NULL, x->text.len - start);
         }
-        enum err_code rc = buf_finish(&x->text, err);
+        enum err_code rc = scratch_items(x, n, err);
         if (rc) return rc;
-        const uint8_t *p = x->text.p;
-        for (size_t i = 0; i < n; i++) {
-            x->items[i].p = p;
-            p += x->items[i].len;
-        }
-        struct wal_exemplars record = {w->t->incarnation, n, x->ids, b->e_t_ms + from, x->items};
+        struct wal_items record = {w->t->incarnation, n, x->ids, b->e_t_ms + from, x->items};
         buf_reset(&x->payload);
-        wal_encode_exemplars(&x->payload, &record);
+        wal_encode_items(&x->payload, &record);
         rc = op_append(w->op, WAL_EXEMPLARS, &x->payload, err);
         if (rc) return rc;
         from += n;
@@ -450,20 +435,16 @@ static void insert_exemplars(const struct write *w, struct write_result *result)
     const struct write_batch *b = w->b;
     struct registry *reg = &w->t->registry;
     struct buf labels;
-    struct label few[SENT_PAIRS_MAX + 1];
     buf_init(&labels, MEM_HEAD);
     for (size_t i = 0; i < b->n_exemplars; i++) {
         struct series *s = b->e_series[i];
-        struct exemplar e = {b->e_t_ms[i], b->e_v[i], b->e_labels[i]};
+        struct encoded_exemplar e = {b->e_t_ms[i], b->e_v[i], b->e_labels[i]};
+        enum exemplar_outcome outcome = EXEMPLAR_NO_ROOM;
         buf_reset(&labels);
-        if (s->n_pairs <= COUNT_OF(few)) {
-            rwlock_read(&reg->lock);
-            labels_encode(&labels, registry_labels(reg, s, few));
-            rwlock_release(&reg->lock);
-        }
-        enum exemplar_outcome outcome =
-            labels.len && !labels.failed ? exemplars_add(&w->t->exemplars, buf_bytes(&labels), &e)
-                                         : EXEMPLAR_NO_ROOM;
+        rwlock_read(&reg->lock);
+        registry_encode_labels(reg, s, &labels);
+        rwlock_release(&reg->lock);
+        if (!labels.failed) outcome = exemplars_add(&w->t->exemplars, buf_bytes(&labels), &e);
         result->n_exemplars += outcome == EXEMPLAR_STORED || outcome == EXEMPLAR_REPEATED;
         result->exemplars_left_out += outcome == EXEMPLAR_NO_ROOM;
         result->exemplars_unordered += outcome == EXEMPLAR_OUT_OF_ORDER;
@@ -543,7 +524,7 @@ enum err_code tenant_write(struct tenant *t, struct write_batch *b, write_done_f
     struct write_scratch *x = scratch_take(t->engine);
     if (!x) return err_set(err, ERR_NO_MEMORY, "no memory for a write");
     /* Before the samples: a reader that sees one must not miss it for its time. */
-    if (min_ms <= max_ms) time_range_add(&t->range, min_ms, max_ms);
+    time_range_add(&t->range, min_ms, max_ms);
     uint64_t n = b->n + b->n_histograms + b->n_exemplars;
     rc = write_good(t, b, min_ms, x, done, arg, result, err);
     if (!rc) rate_take(&t->rate, clock_mono_ns(t->engine->env.clock), n);

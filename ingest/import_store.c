@@ -28,18 +28,15 @@ static void on_stored(void *arg, enum err_code rc)
 static void note_times(struct import_report *report, struct tenant *tenant, struct arena *arena,
                        const struct write_result *result)
 {
-    struct labels labels = {NULL, 0};
-    struct err ignored;
     char series[201];
     if (!result->first_bad) return;
     report->rejected[REJECT_TOO_OLD] += result->n_too_old;
     report->rejected[REJECT_TOO_NEW] += result->n_too_new;
     if (!report->n_problems) {
-        if (series_labels(tenant, result->first_bad, arena, &labels, &ignored)) labels.n = 0;
         snprintf(report->problem, sizeof(report->problem),
                  "out of bounds: the time %" PRId64 " is too far in the %s: %s",
                  result->first_bad_t_ms, result->first_bad_too_new ? "future" : "past",
-                 labels_short(labels, series, sizeof(series)));
+                 tenant_series_short(tenant, result->first_bad, arena, series, sizeof(series)));
     }
     report->n_problems += result->n_too_old + result->n_too_new;
 }

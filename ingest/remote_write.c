@@ -250,10 +250,8 @@ static void reject_times(struct call *c, struct tenant *tenant, const struct wri
 {
     if (!result->first_bad) return;
     struct err why;
-    struct labels labels = {NULL, 0};
     char text[201];
-    if (series_labels(tenant, result->first_bad, c->w.arena, &labels, &why)) labels.n = 0;
-    labels_short(labels, text, sizeof(text));
+    tenant_series_short(tenant, result->first_bad, c->w.arena, text, sizeof(text));
     if (result->first_bad_too_new)
         err_set(&why, ERR_INVALID,
                 "out of bounds: timestamp is too far in the future: timestamp: %" PRId64
@@ -279,11 +277,9 @@ static void reject_exemplars(struct call *c, struct tenant *tenant,
     c->w.exemplars_refused += result->exemplars_unordered + result->exemplars_left_out;
     if (!result->first_unordered || !c->asked.v2) return;
     struct err why;
-    struct labels labels = {NULL, 0};
     char text[201];
-    if (series_labels(tenant, result->first_unordered, c->w.arena, &labels, &why)) labels.n = 0;
-    labels_short(labels, text, sizeof(text));
-    err_set(&why, ERR_INVALID, "out of order exemplar for series %s", text);
+    err_set(&why, ERR_INVALID, "out of order exemplar for series %s",
+            tenant_series_short(tenant, result->first_unordered, c->w.arena, text, sizeof(text)));
     write_request_reject(&c->w, REJECT_NONE, 0, &why);
     c->w.n_problems += result->exemplars_unordered - 1;
 }

@@ -22,3 +22,12 @@ struct series_source tenant_series_source(struct tenant *tenant)
 {
     return (struct series_source){source_next, source_find, source_add, tenant};
 }
+
+const char *tenant_series_short(struct tenant *tenant, struct series *series, struct arena *arena,
+                                char *buf, size_t size)
+{
+    struct labels labels = {NULL, 0};
+    struct err ignored; /* without memory the message has to do without them */
+    if (series_labels(tenant, series, arena, &labels, &ignored)) labels.n = 0;
+    return labels_short(labels, buf, size);
+}

@@ -6,5 +6,8 @@
 
 /* For use between tenant_write_begin() and tenant_write_end(). */
 struct series_source tenant_series_source(struct tenant *tenant);
+/* A series of it as labels_short writes it, for messages; in the same time. Returns buf. */
+const char *tenant_series_short(struct tenant *tenant, struct series *series, struct arena *arena,
+                                char *buf, size_t size);
 
 #endif

@@ -564,8 +564,7 @@ static enum err_code exemplar_decode(struct write_request *w, struct pb *outer,
         if (f.number == 1 && pb_expect(&pb, &f, PB_LEN, "Labels") &&
             label_decode(outer, f.bytes, &label))
             rc = write_exemplar_label(w, e, label, err);
-        if (f.number == 2 && pb_expect(&pb, &f, PB_FIXED64, "Value")) memcpy(&e->v, &f.u, 8);
-        if (f.number == 3 && pb_expect(&pb, &f, PB_VARINT, "Timestamp")) e->t_ms = (int64_t)f.u;
+        write_exemplar_field(e, &pb, &f);
     }
     if (pb.error) *outer = pb;
     return rc;
@@ -581,9 +580,7 @@ static enum err_code series_exemplars(struct write_request *w, struct pb *outer,
     enum err_code rc = ERR_OK;
     while (!rc && outer->error == PB_OK && pb_next(&pb, &f)) {
         if (f.number != 3) continue;
-        e.n = 0;
-        e.v = 0;
-        e.t_ms = 0;
+        write_exemplar_reset(&e);
         rc = exemplar_decode(w, outer, f.bytes, &e, err);
         if (rc || outer->error) break;
         if (series)

@@ -24,6 +24,21 @@ struct sent_exemplar {
     double v;
     int64_t t_ms;
 };
+/* Takes the fields that are alike in both messages. */
+static inline void write_exemplar_field(struct sent_exemplar *e, struct pb *pb,
+                                        const struct pb_field *f)
+{
+    if (f->number == 2 && pb_expect(pb, f, PB_FIXED64, "Value"))
+        memcpy(&e->v, &f->u, 8); /* as an integer: a NaN's payload survives */
+    if (f->number == 3 && pb_expect(pb, f, PB_VARINT, "Timestamp")) e->t_ms = (int64_t)f->u;
+}
+/* For the next one, in the same memory. */
+static inline void write_exemplar_reset(struct sent_exemplar *e)
+{
+    e->n = 0;
+    e->v = 0;
+    e->t_ms = 0;
+}
 /* Room for one more of its labels, in the arena. */
 MUST_USE enum err_code write_exemplar_label(struct write_request *w, struct sent_exemplar *e,
                                             struct label label, struct err *err);

@@ -315,8 +315,7 @@ static enum err_code exemplar_decode(struct request_v2 *r, struct pb *outer, str
     refs->n_refs = 0;
     while (!rc && pb_next(&pb, &f)) {
         if (f.number == 1) rc = refs_push(r, &pb, &f, refs, err);
-        if (f.number == 2 && pb_expect(&pb, &f, PB_FIXED64, "Value")) memcpy(&e->v, &f.u, 8);
-        if (f.number == 3 && pb_expect(&pb, &f, PB_VARINT, "Timestamp")) e->t_ms = (int64_t)f.u;
+        write_exemplar_field(e, &pb, &f);
     }
     if (pb.error) *outer = pb;
     return rc;
@@ -335,9 +334,7 @@ static enum err_code series_exemplars(struct request_v2 *r, struct pb *outer,
     enum err_code rc = ERR_OK;
     while (!rc && outer->error == PB_OK && pb_next(&pb, &f)) {
         if (f.number != 4) continue;
-        e.n = 0;
-        e.v = 0;
-        e.t_ms = 0;
+        write_exemplar_reset(&e);
         rc = exemplar_decode(r, outer, f.bytes, &refs, &e, err);
         if (rc || outer->error) break;
         if (!series || refs_bad(r, &refs, &why)) {

@@ -3,7 +3,7 @@
 
 struct selectors {
     struct arena *arena;
-    struct source_matchers *items;
+    struct matcher_set *items;
     size_t n, cap;
     bool failed;
 };
@@ -15,18 +15,18 @@ static bool note_selector(void *ctx, struct node *node)
     const struct node_selector *selector = NODE_AS(selector, node);
     if (s->n == s->cap) {
         size_t cap = s->cap ? s->cap * 2 : 8;
-        struct source_matchers *grown = ARENA_ARRAY(s->arena, struct source_matchers, cap);
+        struct matcher_set *grown = ARENA_ARRAY(s->arena, struct matcher_set, cap);
         s->failed = !grown;
         if (s->failed) return false;
         if (s->n) memcpy(grown, s->items, s->n * sizeof(*grown));
         s->items = grown;
         s->cap = cap;
     }
-    s->items[s->n++] = (struct source_matchers){selector->matchers, selector->n_matchers};
+    s->items[s->n++] = (struct matcher_set){selector->matchers, selector->n_matchers};
     return true;
 }
 
-static void print_series(struct api_call *call, const struct source_exemplars *series)
+static void print_series(struct api_call *call, const struct series_exemplars *series)
 {
     struct buf *out = &call->out;
     /* In this order: Grafana reads it as it comes. */
@@ -34,7 +34,7 @@ static void print_series(struct api_call *call, const struct source_exemplars *s
     json_labels(out, series->series);
     buf_text(out, STR(",\"exemplars\":["));
     for (size_t i = 0; i < series->n && api_part(call); i++) {
-        const struct source_exemplar *e = &series->items[i];
+        const struct exemplar *e = &series->items[i];
         buf_text(out, i ? STR(",{\"labels\":") : STR("{\"labels\":"));
         json_labels(out, e->labels);
         buf_text(out, STR(",\"value\":"));
@@ -46,7 +46,7 @@ static void print_series(struct api_call *call, const struct source_exemplars *s
     buf_text(out, STR("]}"));
 }
 
-static void answer_exemplars(struct api_call *call, const struct source_exemplars *items, size_t n)
+static void answer_exemplars(struct api_call *call, const struct series_exemplars *items, size_t n)
 {
     api_success(call);
     buf_u8(&call->out, '[');
@@ -63,7 +63,7 @@ static void find_exemplars(struct api_call *call, struct node *root, int64_t sta
                            int64_t end_ms)
 {
     struct selectors s = {.arena = call->arena};
-    struct source_exemplars *items = NULL;
+    struct series_exemplars *items = NULL;
     size_t n = 0;
     node_walk(root, note_selector, &s);
     enum err_code rc = s.failed ? arena_fail(call->arena, &call->err) : ERR_OK;

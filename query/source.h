@@ -5,6 +5,7 @@
 
 #include "base/arena.h"
 #include "storage/column_reader.h"
+#include "storage/exemplar.h"
 #include "storage/label_reader.h"
 #include "storage/label_want.h"
 #include "storage/matcher.h"
@@ -13,23 +14,6 @@
 struct query_source;
 struct source_select; /* a snapshot of the matching series */
 struct source_reader;
-
-/* Exemplars of one series: by time. */
-struct source_exemplar {
-    struct labels labels; /* its own */
-    int64_t t_ms;
-    double v;
-};
-struct source_exemplars {
-    struct labels series;
-    const struct source_exemplar *items;
-    size_t n; /* at least 1 */
-};
-/* Matchers that must all hold. */
-struct source_matchers {
-    const struct matcher *items;
-    size_t n;
-};
 
 /* One entry of /api/v1/metadata */
 struct source_metadata {
@@ -111,9 +95,9 @@ struct query_source_ops {
                               struct arena *arena, struct str **out, size_t *n, struct err *err);
     /* Of series that match one of the sets, with mint_ms <= t <= maxt_ms. Sorted by series, in the arena. NULL: there are
      * none. */
-    enum err_code (*exemplars)(struct query_source *src, const struct source_matchers *sets,
+    enum err_code (*exemplars)(struct query_source *src, const struct matcher_set *sets,
                                size_t n_sets, int64_t mint_ms, int64_t maxt_ms, struct arena *arena,
-                               struct source_exemplars **out, size_t *n, struct err *err);
+                               struct series_exemplars **out, size_t *n, struct err *err);
     /* family {"", 0}: all. Sorted by family. */
     enum err_code (*metadata)(struct query_source *src, struct str family, struct arena *arena,
                               struct source_metadata **out, size_t *n, struct err *err);

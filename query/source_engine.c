@@ -172,30 +172,12 @@ static enum err_code op_metadata(struct query_source *src, struct str family, st
     return ERR_OK;
 }
 
-static enum err_code op_exemplars(struct query_source *src, const struct source_matchers *sets,
+static enum err_code op_exemplars(struct query_source *src, const struct matcher_set *sets,
                                   size_t n_sets, int64_t mint_ms, int64_t maxt_ms,
-                                  struct arena *arena, struct source_exemplars **out, size_t *n,
+                                  struct arena *arena, struct series_exemplars **out, size_t *n,
                                   struct err *err)
 {
-    struct matcher_set *asked = ARENA_ARRAY(arena, struct matcher_set, n_sets + 1);
-    if (!asked) return arena_fail(arena, err);
-    for (size_t i = 0; i < n_sets; i++) asked[i] = (struct matcher_set){sets[i].items, sets[i].n};
-    struct series_exemplars *found;
-    enum err_code rc =
-        tenant_exemplars(tenant_of(src), asked, n_sets, mint_ms, maxt_ms, arena, &found, n, err);
-    if (rc) return rc;
-    *out = ARENA_ARRAY(arena, struct source_exemplars, *n + 1);
-    if (!*out) return arena_fail(arena, err);
-    for (size_t i = 0; i < *n; i++) {
-        struct source_exemplar *items = ARENA_ARRAY(arena, struct source_exemplar, found[i].n);
-        if (!items) return arena_fail(arena, err);
-        for (size_t k = 0; k < found[i].n; k++) {
-            const struct engine_exemplar *e = &found[i].items[k];
-            items[k] = (struct source_exemplar){e->labels, e->t_ms, e->v};
-        }
-        (*out)[i] = (struct source_exemplars){found[i].series, items, found[i].n};
-    }
-    return ERR_OK;
+    return tenant_exemplars(tenant_of(src), sets, n_sets, mint_ms, maxt_ms, arena, out, n, err);
 }
 
 static enum err_code op_warnings(struct query_source *src, int64_t mint_ms, int64_t maxt_ms,

@@ -405,31 +405,31 @@ static enum err_code op_metadata(struct query_source *source, struct str family,
 
 static int compare_exemplars(const void *a, const void *b)
 {
-    return labels_cmp(((const struct source_exemplars *)a)->series,
-                      ((const struct source_exemplars *)b)->series);
+    return labels_cmp(((const struct series_exemplars *)a)->series,
+                      ((const struct series_exemplars *)b)->series);
 }
 
 /* The sets for one tenant: without what is asked of its name, and those alone that its name fits. */
-static enum err_code sets_of(const struct source_matchers *sets, size_t n_sets, struct str tenant,
-                             struct arena *arena, struct source_matchers **out, size_t *n,
+static enum err_code sets_of(const struct matcher_set *sets, size_t n_sets, struct str tenant,
+                             struct arena *arena, struct matcher_set **out, size_t *n,
                              struct err *err)
 {
     *n = 0;
-    *out = ARENA_ARRAY(arena, struct source_matchers, n_sets + 1);
+    *out = ARENA_ARRAY(arena, struct matcher_set, n_sets + 1);
     if (!*out) return arena_fail(arena, err);
     for (size_t i = 0; i < n_sets; i++) {
         struct split split;
         enum err_code rc = split_matchers(sets[i].items, sets[i].n, arena, &split, err);
         if (rc) return rc;
         if (is_chosen(&split, tenant))
-            (*out)[(*n)++] = (struct source_matchers){split.inner, split.n_inner};
+            (*out)[(*n)++] = (struct matcher_set){split.inner, split.n_inner};
     }
     return ERR_OK;
 }
 
-static enum err_code op_exemplars(struct query_source *source, const struct source_matchers *sets,
+static enum err_code op_exemplars(struct query_source *source, const struct matcher_set *sets,
                                   size_t n_sets, int64_t mint_ms, int64_t maxt_ms,
-                                  struct arena *arena, struct source_exemplars **out, size_t *n,
+                                  struct arena *arena, struct series_exemplars **out, size_t *n,
                                   struct err *err)
 {
     const struct source_tenants *src = of(source);
@@ -437,8 +437,8 @@ static enum err_code op_exemplars(struct query_source *source, const struct sour
     *n = 0;
     for (size_t t = 0; t < src->n; t++) {
         struct query_source *inner = src->tenants[t].source;
-        struct source_matchers *own;
-        struct source_exemplars *items;
+        struct matcher_set *own;
+        struct series_exemplars *items;
         size_t n_own, n_items;
         enum err_code rc = sets_of(sets, n_sets, src->tenants[t].name, arena, &own, &n_own, err);
         if (rc) return rc;
@@ -446,12 +446,12 @@ static enum err_code op_exemplars(struct query_source *source, const struct sour
         rc = inner->ops->exemplars(inner, own, n_own, mint_ms, maxt_ms, arena, &items, &n_items,
                                    err);
         if (rc) return rc;
-        struct source_exemplars *grown =
-            ARENA_ARRAY(arena, struct source_exemplars, *n + n_items + 1);
+        struct series_exemplars *grown =
+            ARENA_ARRAY(arena, struct series_exemplars, *n + n_items + 1);
         if (!grown) return arena_fail(arena, err);
         if (*n) memcpy(grown, *out, *n * sizeof *grown);
         for (size_t i = 0; i < n_items; i++) {
-            struct source_exemplars *to = &grown[*n];
+            struct series_exemplars *to = &grown[*n];
             *to = items[i];
             rc = add_label(arena, items[i].series, src->tenants[t].name, &to->series, err);
             if (rc) return rc;

@@ -27,4 +27,9 @@ static inline bool matcher_matches_empty(const struct matcher *m)
 }
 bool matchers_match_labels(const struct matcher *m, size_t n, struct labels labels);
 
+struct matcher_set {
+    const struct matcher *items; /* all must match */
+    size_t n;                    /* 0: every series */
+};
+
 #endif

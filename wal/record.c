@@ -258,26 +258,16 @@ enum err_code wal_decode_started(struct bytes payload, struct arena *arena, stru
     return decode_samples(payload, true, arena, out, err);
 }
 
-/* Ids, times, and for each an item of bytes: histograms, exemplars. */
-static void encode_items(struct buf *out, uint64_t incarnation, const uint64_t *id,
-                         const int64_t *t_ms, const struct bytes *items, size_t n)
+void wal_encode_items(struct buf *out, const struct wal_items *items)
 {
-    encode_start(out, incarnation, n);
-    encode_column(out, id, n);
-    encode_column(out, (const uint64_t *)t_ms, n);
-    encode_blobs(out, items, n);
+    encode_start(out, items->incarnation, items->n);
+    encode_column(out, items->id, items->n);
+    encode_column(out, (const uint64_t *)items->t_ms, items->n);
+    encode_blobs(out, items->item, items->n);
 }
 
-struct items {
-    uint64_t incarnation;
-    size_t n;
-    uint64_t *id;
-    int64_t *t_ms;
-    struct bytes *item;
-};
-
-static enum err_code decode_items(struct bytes payload, struct arena *arena, struct items *out,
-                                  struct err *err)
+enum err_code wal_decode_items(struct bytes payload, struct arena *arena, struct wal_items *out,
+                               struct err *err)
 {
     struct reader r = reader_init(payload);
     enum err_code rc = decode_start(&r, &out->incarnation, &out->n, 1, err);
@@ -291,34 +281,6 @@ static enum err_code decode_items(struct bytes payload, struct arena *arena, str
     if (rc) return rc;
     decode_blobs(&r, out->item, out->n);
     return reader_finish(&r, err);
-}
-
-void wal_encode_histograms(struct buf *out, const struct wal_histograms *h)
-{
-    encode_items(out, h->incarnation, h->id, h->t_ms, h->histogram, h->n);
-}
-
-enum err_code wal_decode_histograms(struct bytes payload, struct arena *arena,
-                                    struct wal_histograms *out, struct err *err)
-{
-    struct items i;
-    enum err_code rc = decode_items(payload, arena, &i, err);
-    if (!rc) *out = (struct wal_histograms){i.incarnation, i.n, i.id, i.t_ms, i.item};
-    return rc;
-}
-
-void wal_encode_exemplars(struct buf *out, const struct wal_exemplars *e)
-{
-    encode_items(out, e->incarnation, e->id, e->t_ms, e->exemplar, e->n);
-}
-
-enum err_code wal_decode_exemplars(struct bytes payload, struct arena *arena,
-                                   struct wal_exemplars *out, struct err *err)
-{
-    struct items i;
-    enum err_code rc = decode_items(payload, arena, &i, err);
-    if (!rc) *out = (struct wal_exemplars){i.incarnation, i.n, i.id, i.t_ms, i.item};
-    return rc;
 }
 
 enum err_code wal_record_incarnation(struct bytes payload, uint64_t *incarnation, struct err *err)

@@ -34,29 +34,18 @@ MUST_USE enum err_code wal_decode_samples(struct bytes payload, struct arena *ar
 MUST_USE enum err_code wal_decode_started(struct bytes payload, struct arena *arena,
                                           struct wal_samples *out, struct err *err);
 
-/* WAL_HISTOGRAMS: `histogram` is an opaque encoded histogram (storage/histogram.h). */
-struct wal_histograms {
+/* WAL_HISTOGRAMS and WAL_EXEMPLARS: ids and times in columns, and an opaque item for each: an encoded histogram
+ * (storage/histogram.h); 8 bytes of value and an encoded label set. */
+struct wal_items {
     uint64_t incarnation;
     size_t n;
     uint64_t *id;
     int64_t *t_ms;
-    struct bytes *histogram;
+    struct bytes *item;
 };
-void wal_encode_histograms(struct buf *out, const struct wal_histograms *histograms);
-MUST_USE enum err_code wal_decode_histograms(struct bytes payload, struct arena *arena,
-                                             struct wal_histograms *out, struct err *err);
-
-/* WAL_EXEMPLARS: in columns like WAL_HISTOGRAMS; `exemplar` is 8 bytes of value and an encoded label set. */
-struct wal_exemplars {
-    uint64_t incarnation;
-    size_t n;
-    uint64_t *id;
-    int64_t *t_ms;
-    struct bytes *exemplar;
-};
-void wal_encode_exemplars(struct buf *out, const struct wal_exemplars *exemplars);
-MUST_USE enum err_code wal_decode_exemplars(struct bytes payload, struct arena *arena,
-                                            struct wal_exemplars *out, struct err *err);
+void wal_encode_items(struct buf *out, const struct wal_items *items);
+MUST_USE enum err_code wal_decode_items(struct bytes payload, struct arena *arena,
+                                        struct wal_items *out, struct err *err);
 
 /* WAL_TIME: when the records that follow were appended (wall clock). Of no tenant: its incarnation is 0. */
 #define WAL_TIME_BYTES 10

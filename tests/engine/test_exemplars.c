@@ -45,7 +45,7 @@ static struct bytes encoded(struct fixture *f, unsigned number)
 static enum exemplar_outcome add(struct fixture *f, unsigned series, int64_t t_ms, double v,
                                  unsigned trace)
 {
-    struct exemplar e = {t_ms, v, encoded(f, trace)};
+    struct encoded_exemplar e = {t_ms, v, encoded(f, trace)};
     return exemplars_add(&f->ex, encoded(f, series), &e);
 }
 

@@ -42,19 +42,19 @@ static void check_series(struct bytes payload, struct arena *arena)
     buf_release(&buf);
 }
 
-static void check_histograms(struct bytes payload, struct arena *arena)
+static void check_items(struct bytes payload, struct arena *arena)
 {
     struct err err;
-    struct wal_histograms in, out;
-    if (wal_decode_histograms(payload, arena, &in, &err)) return;
+    struct wal_items in, out;
+    if (wal_decode_items(payload, arena, &in, &err)) return;
     struct buf buf;
     buf_init(&buf, MEM_WAL);
-    wal_encode_histograms(&buf, &in);
-    ASSERT(wal_decode_histograms(buf_bytes(&buf), arena, &out, &err) == ERR_OK);
+    wal_encode_items(&buf, &in);
+    ASSERT(wal_decode_items(buf_bytes(&buf), arena, &out, &err) == ERR_OK);
     ASSERT(out.n == in.n);
     for (size_t i = 0; i < in.n; i++) {
         ASSERT(in.t_ms[i] == out.t_ms[i]);
-        ASSERT(str_eq(str_from_bytes(in.histogram[i]), str_from_bytes(out.histogram[i])));
+        ASSERT(str_eq(str_from_bytes(in.item[i]), str_from_bytes(out.item[i])));
     }
     buf_release(&buf);
 }
@@ -65,7 +65,7 @@ static void check_payload(struct bytes payload)
     arena_init(&arena, MEM_WAL, (size_t)64 << 20);
     check_samples(payload, &arena);
     check_series(payload, &arena);
-    check_histograms(payload, &arena);
+    check_items(payload, &arena);
     arena_release(&arena);
 }
 

@@ -97,20 +97,20 @@ static void test_golden_exemplars(void **state)
     uint64_t id[] = {10, 11};
     int64_t t_ms[] = {1000, 999};
     struct bytes exemplar[] = {bytes_of("\0\0\0\0\0\0\xe0\x3f\0", 9), bytes_of("x", 1)};
-    struct wal_exemplars in = {7, 2, id, t_ms, exemplar}, out;
+    struct wal_items in = {7, 2, id, t_ms, exemplar}, out;
     struct buf buf;
     struct arena arena;
     struct err err;
     buf_init(&buf, MEM_WAL);
     arena_init(&arena, MEM_WAL, 0);
-    wal_encode_exemplars(&buf, &in);
+    wal_encode_items(&buf, &in);
     CHECK_BYTES(buf_bytes(&buf), bytes_of(golden, sizeof(golden)));
-    CHECK_OK(wal_decode_exemplars(bytes_of(golden, sizeof(golden)), &arena, &out, &err), &err);
+    CHECK_OK(wal_decode_items(bytes_of(golden, sizeof(golden)), &arena, &out, &err), &err);
     CHECK_U64(out.n, 2);
     for (size_t i = 0; i < out.n; i++) {
         CHECK_U64(out.id[i], id[i]);
         CHECK_I64(out.t_ms[i], t_ms[i]);
-        CHECK_BYTES(out.exemplar[i], exemplar[i]);
+        CHECK_BYTES(out.item[i], exemplar[i]);
     }
     arena_release(&arena);
     buf_release(&buf);
@@ -180,18 +180,17 @@ static void test_blobs_roundtrip(void **state)
             CHECK_ERR(wal_decode_series(bytes_of(buf.p, cut), &arena, &series_out, &err),
                       ERR_CORRUPT);
         buf_reset(&buf);
-        struct wal_histograms h = {6, n, id, t_ms, blob}, h_out;
-        wal_encode_histograms(&buf, &h);
-        CHECK_OK(wal_decode_histograms(buf_bytes(&buf), &arena, &h_out, &err), &err);
+        struct wal_items h = {6, n, id, t_ms, blob}, h_out;
+        wal_encode_items(&buf, &h);
+        CHECK_OK(wal_decode_items(buf_bytes(&buf), &arena, &h_out, &err), &err);
         CHECK_U64(h_out.n, n);
         for (size_t i = 0; i < n; i++) {
             CHECK_U64(h_out.id[i], id[i]);
             CHECK_I64(h_out.t_ms[i], t_ms[i]);
-            CHECK_BYTES(h_out.histogram[i], blob[i]);
+            CHECK_BYTES(h_out.item[i], blob[i]);
         }
         for (size_t cut = 0; cut < buf.len; cut++)
-            CHECK_ERR(wal_decode_histograms(bytes_of(buf.p, cut), &arena, &h_out, &err),
-                      ERR_CORRUPT);
+            CHECK_ERR(wal_decode_items(bytes_of(buf.p, cut), &arena, &h_out, &err), ERR_CORRUPT);
         buf_release(&buf);
         arena_release(&arena);
     }
