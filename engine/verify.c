@@ -137,7 +137,8 @@ static enum err_code decode_record(struct segment_check *c, const struct wal_ins
     case WAL_SERIES: return wal_decode_series(item->payload, &c->arena, &series, err);
     case WAL_SAMPLES: return wal_decode_samples(item->payload, &c->arena, &samples, err);
     case WAL_STARTED: return wal_decode_started(item->payload, &c->arena, &samples, err);
-    case WAL_HISTOGRAMS: return wal_decode_items(item->payload, &c->arena, &items, err);
+    case WAL_HISTOGRAMS:
+    case WAL_EXEMPLARS: return wal_decode_items(item->payload, &c->arena, &items, err);
     default: return ERR_OK;
     }
 }

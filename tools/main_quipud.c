@@ -147,8 +147,7 @@ static struct engine_config engine_settings(const struct quipud *q, const struct
     e.registry_bytes_max = plan.registry_bytes;
     e.page_cache_bytes = plan.page_cache_bytes;
     e.exemplars_max = c->exemplars_max;
-    e.exemplar_bytes_max = (size_t)MIN_OF(c->exemplar_bytes_max,
-                                          plan.limit_bytes ? plan.limit_bytes / 32 : UINT64_MAX);
+    e.exemplar_bytes_max = plan.exemplar_bytes;
     e.work_bytes_max = plan.work_bytes;
     e.wal_queue_bytes_max = plan.wal_queue_bytes;
     e.memory = (struct memory_ceiling){.bytes_max = plan.limit_bytes,
@@ -284,8 +283,8 @@ static void log_memory_plan(struct quipud *q)
             LOG_U64("flush", p.work_bytes), LOG_U64("page_cache", p.page_cache_bytes),
             LOG_U64("log_queue", p.wal_queue_bytes), LOG_U64("bodies", p.inflight_bytes),
             LOG_U64("writes", p.ingest_bytes), LOG_U64("queries", p.query_bytes_all),
-            LOG_U64("cached_answers", p.results_bytes), LOG_U64("one_query", p.query_bytes_each),
-            LOG_U64("connections", p.connections_max));
+            LOG_U64("cached_answers", p.results_bytes), LOG_U64("exemplars", p.exemplar_bytes),
+            LOG_U64("one_query", p.query_bytes_each), LOG_U64("connections", p.connections_max));
     if (p.allowed_bytes && p.limit_bytes > p.allowed_bytes)
         log_msg(&q->log, LOG_WARN, "memory.limit is more than the system allows",
                 LOG_U64("limit", p.limit_bytes), LOG_U64("allowed", p.allowed_bytes));

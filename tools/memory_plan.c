@@ -11,6 +11,7 @@
 #define CONNECTION_BYTES (64 * KIB) /* what the server has for each */
 #define CONNECTIONS_MAX UINT64_C(1024)
 #define CONNECTIONS_SHARE 16 /* at most this part of the limit */
+#define EXEMPLARS_SHARE 32   /* at most this part of the limit */
 
 /* Per cent of what the process itself leaves. */
 #define LIVE_PERCENT 50
@@ -60,7 +61,8 @@ struct memory_plan memory_plan_make(const struct config *c, struct memory_limit 
     p.process_bytes = PROCESS_BYTES + MIN_OF(connections_bytes, p.limit_bytes / 4);
     uint64_t percent = (p.limit_bytes - MIN_OF(p.limit_bytes, p.process_bytes)) / 100;
 
-    p.live_bytes = percent * LIVE_PERCENT;
+    p.exemplar_bytes = MIN_OF(c->exemplar_bytes_max, p.limit_bytes / EXEMPLARS_SHARE);
+    p.live_bytes = percent * LIVE_PERCENT - p.exemplar_bytes; /* less than a quarter of it */
     p.head_bytes = set_or(c->head_bytes_max, p.live_bytes / 2);
     p.registry_bytes = set_or(c->registry_bytes_max, p.live_bytes / 5 * 4);
     p.work_bytes = percent * WORK_PERCENT;
@@ -85,5 +87,5 @@ uint64_t memory_plan_sum(const struct memory_plan *p)
     uint64_t live = MAX_OF(p->live_bytes, MAX_OF(p->head_bytes, p->registry_bytes));
     return p->process_bytes + live + p->work_bytes + p->page_cache_bytes +
            p->wal_queue_bytes / 2 * 3 + p->inflight_bytes + p->ingest_bytes + p->query_bytes_all +
-           p->results_bytes;
+           p->results_bytes + p->exemplar_bytes;
 }

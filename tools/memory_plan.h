@@ -29,7 +29,8 @@ struct memory_plan {
     uint64_t request_bytes, inflight_bytes; /* a request's body; all of them */
     uint64_t message_bytes, ingest_bytes;   /* a body unpacked; all requests at work */
     uint64_t query_bytes_each, query_bytes_tenant, query_bytes_all;
-    uint64_t results_bytes; /* cached answers */
+    uint64_t results_bytes;  /* cached answers */
+    uint64_t exemplar_bytes; /* of all tenants */
 };
 struct memory_plan memory_plan_make(const struct config *config, struct memory_limit system);
 /* The sum of the parts when each takes all it may: below limit_bytes unless keys were set. */
